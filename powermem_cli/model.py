@@ -1,0 +1,113 @@
+"""The values that travel between the layers: frozen, checked where they are made, trusted afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from powermem_cli.errors import PowerMemError
+
+Vector = bytes
+"""Little-endian float32 values of length 1; b"" is the vector of a text the embedder knows no word of."""
+
+Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
+
+Status = Literal["added", "updated", "no_facts", "unchanged", "duplicate", "rejected", "failed", "not_started"]
+"""What became of one record. Each record read ends with exactly one of these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose memories. In a search a part left None matches everything; in a record it means "nobody's"."""
+
+    user_id: str | None = None
+    agent_id: str | None = None
+    run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; *role* is lower case."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a record stood: *line* counts from 1, *byte* from 0 in the (uncompressed) input."""
+
+    file: str
+    line: int
+    byte: int
+    column: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing to remember: a conversation (*messages*) or a ready memory (*memory*), never both.
+
+    *key* is the record's own identity, if it came with one; *created_at* is in microseconds since 1970 UTC.
+    """
+
+    messages: tuple[Message, ...] = ()
+    memory: str | None = None
+    scope: Scope = Scope()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    key: str | None = None
+    created_at: int | None = None
+    infer: bool | None = None
+    source: Source | None = None
+    size: int = 0
+    """Bytes of the input this record took: bounds what is in flight and moves the progress bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A piece of input that is no record: why, where, and the piece itself (shortened if it is huge)."""
+
+    code: str
+    message: str
+    source: Source
+    raw: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMemory:
+    """One row of a store; times are microseconds since 1970 UTC."""
+
+    id: int
+    text: str
+    scope: Scope
+    metadata: Mapping[str, Any]
+    created_at: int
+    updated_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A memory that a search came upon. What *score* means is said by who returns it."""
+
+    id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What one record did to one memory."""
+
+    event: Event
+    id: int
+    memory: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one record ended; *error* is set exactly when *status* is "failed"."""
+
+    record: Record
+    status: Status
+    effects: tuple[Effect, ...] = ()
+    error: PowerMemError | None = None

@@ -1,0 +1,166 @@
+"""What the engine asks of a store, and what a filter, a score and a ledger row mean: the same on every engine.
+
+Every method is one transaction. Scope ids are compared byte for byte. Every method raises StoreError and nothing
+else of its own; after an error nothing of that call is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from powermem_cli.filters import Filter
+from powermem_cli.model import Event, Hit, Scope, StoredMemory, Vector
+
+LedgerStatus = Literal["done", "no_facts", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which memories: in the scope (a part left None matches everything), and in the filter, and in *ids*."""
+
+    scope: Scope = Scope()
+    filter: Filter | None = None
+    ids: tuple[int, ...] | None = None
+
+
+EVERYTHING = Where()
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """Keep a new memory. *digest* is 16 bytes of its content: with *unless_known*, a memory of exactly the same
+    scope that has the same digest and lies in *among* makes this a "NONE", settled in the same transaction.
+    """
+
+    scope: Scope
+    text: str
+    vector: Vector
+    digest: bytes
+    created_at: int
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    unless_known: bool = False
+    among: Filter | None = None
+    id: int | None = None
+    """Given only when a memory is moved from one store to another; else the store numbers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Change a memory of this scope: what is None stays; *metadata* is merged, key by key. Unknown id: "NONE"."""
+
+    id: int
+    updated_at: int
+    scope: Scope = Scope()
+    text: str | None = None
+    vector: Vector | None = None
+    digest: bytes | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Forget a memory of this scope. Unknown id: "NONE"."""
+
+    id: int
+    scope: Scope = Scope()
+
+
+Change = Insert | Update | Delete
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What is known of one record: *key* is its identity (16 bytes), *content* what it said (16 bytes)."""
+
+    key: bytes
+    content: bytes
+    status: LedgerStatus
+    memory_ids: tuple[int, ...] = ()
+    tries: int = 0
+    job: str = ""
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger row a write leaves. It is written only if the ledger still says what the writer saw there:
+    *seen* is the content it saw, None for no row. (A "failed" row counts as no row.)
+    """
+
+    key: bytes
+    content: bytes
+    job: str
+    at: int
+    seen: bytes | None = None
+    status: LedgerStatus | None = None
+    """None: "done" if the write has changes, else "no_facts". A "failed" row adds one to *tries*."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What one record does to the store: all of it, or nothing."""
+
+    changes: tuple[Change, ...]
+    ledger: Ledger | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One (event, memory id) per change, in order; or, if the ledger knew the key already, that row and no events.
+
+    The id of a "NONE" is that of the memory already there, or 0 if there is none.
+    """
+
+    events: tuple[tuple[Event, int], ...] = ()
+    known: LedgerRow | None = None
+
+
+class Store(Protocol):
+    """Where memories are kept."""
+
+    async def open(self, model: str | None) -> None:
+        """Make or check what the engine needs. *model* is the embedder's; None for work that needs no vectors.
+
+        Raises EmbedderMismatch if the store's vectors are of another model, StoreError if it can't be used.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun and let go. Safe to repeat."""
+        ...
+
+    async def identity(self) -> str:
+        """A name this store was given when it was made; a copy of it keeps the name."""
+        ...
+
+    async def apply(self, writes: Sequence[Write]) -> list[Applied]:
+        """All writes in one transaction, durable on return; one Applied per write, in order."""
+        ...
+
+    async def known(self, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
+        """The ledger rows of those keys that have one."""
+        ...
+
+    async def find(self, where: Where, *, limit: int, offset: int = 0, after: int | None = None) -> list[StoredMemory]:
+        """Memories in the order of their ids, from the first id above *after*."""
+        ...
+
+    async def count(self, where: Where) -> int: ...
+
+    async def delete(self, where: Where) -> int:
+        """Forget all of them, however many; returns the number."""
+        ...
+
+    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+        """The memories closest to *vector*: best first, ties by id; score is the cosine, -1..1."""
+        ...
+
+    async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
+        """The memories that hold any of *terms* (from terms.py): best first, ties by id; score is BM25, above 0."""
+        ...
+
+    async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
+        """In how many memories of the user (None: of all) each term stands, and how many memories those are."""
+        ...

@@ -1,0 +1,71 @@
+"""Points in time: what people and programs write, to microseconds since 1970 UTC and back."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
+YEAR_1900: Final = -2_208_988_800_000_000
+YEAR_2200: Final = 7_258_118_400_000_000
+MICROSECOND: Final = timedelta(microseconds=1)
+
+_RFC3339 = re.compile(
+    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(:\d{2})?(?:[.,](\d{1,9}))?\s*(Z|z|UTC|[+-]\d{2}:?\d{2})?)?"
+)
+
+
+def now() -> int:
+    return time.time_ns() // 1000
+
+
+def parse_time(value: object) -> int:
+    """RFC 3339, or the epoch in seconds, ms or µs (told apart by size). Without a zone it is UTC.
+
+    Raises ValueError with a sentence that can stand behind the name of the field.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise ValueError(f"a time is RFC 3339 or a number since 1970, not {type(value).__name__}")
+    if isinstance(value, str):
+        text = value.strip()
+        found = _RFC3339.fullmatch(text)
+        micros = _from_epoch(text) if found is None else _from_rfc3339(found)
+    else:
+        micros = _from_epoch(value)
+    if not YEAR_1900 <= micros <= YEAR_2200:
+        raise ValueError(f"the time {value!r} is not between 1900 and 2200")
+    return micros
+
+
+def _from_rfc3339(found: re.Match[str]) -> int:
+    day, minute, second, fraction, zone = found.groups()
+    offset = "+00:00" if zone is None or zone in {"Z", "z", "UTC"} else zone
+    if len(offset) == 5:  # +0200
+        offset = offset[:3] + ":" + offset[3:]
+    micros = int((fraction or "0").ljust(6, "0")[:6])
+    try:
+        moment = datetime.fromisoformat(f"{day}T{minute or '00:00'}{second or ':00'}{offset}")
+    except ValueError as error:
+        raise ValueError(f"there is no such time as {found.group()!r} ({error})") from None
+    return (moment - EPOCH) // MICROSECOND + micros
+
+
+def _from_epoch(value: float | str) -> int:
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{str(value)[:40]!r} is no time: write RFC 3339, as 2026-03-01T09:30:00Z") from None
+    if not abs(number) < 1e17:  # NaN and infinities too
+        raise ValueError(f"the time {str(value)[:40]!r} is not between 1900 and 2200")
+    size = abs(number)
+    scale = 1_000_000 if size < 1e11 else 1_000 if size < 1e14 else 1
+    # An integer of microseconds is exact; a float of seconds is rounded where its digits end.
+    return int(value) * scale if isinstance(value, int) else round(number * scale)
+
+
+def format_time(micros: int) -> str:
+    """RFC 3339 in UTC, with the microseconds only where there are some."""
+    moment = EPOCH + timedelta(microseconds=micros)
+    return moment.isoformat(timespec="microseconds" if micros % 1_000_000 else "seconds").replace("+00:00", "Z")
