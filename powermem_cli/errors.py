@@ -21,6 +21,9 @@ A handler reads the class and the attributes, never the message.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class PowerMemError(Exception):
     """Base of all: *code* is stable and dotted, *hint* says how to mend it, *retryable* whether waiting can help."""
@@ -116,3 +119,11 @@ class Locked(PowerMemError):
 
 class InvariantError(PowerMemError):
     code = "bug.invariant"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint for a *word* that is none of the *known* ones."""
+    listed = list(known)
+    near = difflib.get_close_matches(word.lower(), listed, 1)
+    one_of = "one of " + ", ".join(listed)
+    return f"did you mean {near[0]}? It is {one_of}" if near else one_of

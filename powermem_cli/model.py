@@ -111,3 +111,5 @@ class Outcome:
     status: Status
     effects: tuple[Effect, ...] = ()
     error: PowerMemError | None = None
+    at: int = 0
+    """When it was written, in microseconds since 1970 UTC."""

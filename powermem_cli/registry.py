@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from powermem_cli.errors import ConfigError
+from powermem_cli.errors import ConfigError, did_you_mean
 
 
 def create(kind: str, table: Mapping[str, str], provider: str, options: Mapping[str, Any]) -> Any:
@@ -19,7 +18,7 @@ def create(kind: str, table: Mapping[str, str], provider: str, options: Mapping[
     dotted = table.get(provider.lower())
     if dotted is None:
         raise ConfigError(
-            f"there is no {kind} provider {provider!r}", hint=_suggest(provider, list(table)), code="config.provider"
+            f"there is no {kind} provider {provider!r}", hint=did_you_mean(provider, table), code="config.provider"
         )
     module_name, _, name = dotted.partition(":")
     factory = getattr(_imported(module_name, kind, provider), name)
@@ -28,7 +27,7 @@ def create(kind: str, table: Mapping[str, str], provider: str, options: Mapping[
         if option not in parameters:
             raise ConfigError(
                 f"{kind} {provider!r} has no option {option!r}",
-                hint=_suggest(option, list(parameters)),
+                hint=did_you_mean(option, parameters),
                 code="config.option",
             )
     missing = [p.name for p in parameters.values() if p.default is p.empty and p.name not in options]
@@ -49,9 +48,3 @@ def _imported(module_name: str, kind: str, provider: str) -> Any:
             hint=f'pip install "powermem-cli[{provider}]"',
             code="config.extra",
         ) from error
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word.lower(), known, 1)
-    listed = "one of " + ", ".join(known)
-    return f"did you mean {near[0]}? It is {listed}" if near else listed

@@ -6,9 +6,10 @@ else of its own; after an error nothing of that call is kept.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, Hit, Scope, StoredMemory, Vector
@@ -117,6 +118,24 @@ class Applied:
     known: LedgerRow | None = None
 
 
+def rarity(holding: int, total: int) -> float:
+    """What a term is worth that *holding* of *total* memories hold: BM25's idf, always above 0.
+
+    Both are counted over the memories of the user searched (over all, when no user is named), whatever else the
+    Where says: a word is rare or common in somebody's memories, not in what a filter leaves of them.
+    """
+    return math.log(1 + (total - holding + 0.5) / (holding + 0.5))
+
+
+TYPICAL_LENGTH: Final = 16.0
+"""Distinct terms of an ordinary memory. A constant: the mean of a store would make scores drift as it grows."""
+
+
+def brevity(length: int) -> float:
+    """What BM25 (k1 = 1.2, b = 0.75) makes of a memory's length in distinct terms: 1 at the typical length."""
+    return 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / TYPICAL_LENGTH))
+
+
 class Store(Protocol):
     """Where memories are kept."""
 
@@ -158,7 +177,11 @@ class Store(Protocol):
         ...
 
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
-        """The memories that hold any of *terms* (from terms.py): best first, ties by id; score is BM25, above 0."""
+        """The memories that hold any of *terms* (distinct, from terms.py): best first, ties by id.
+
+        The score is the sum of `rarity` over the terms a memory holds, times its `brevity`: BM25 with every term
+        counted once, which any engine can work out from who holds a term.
+        """
         ...
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:

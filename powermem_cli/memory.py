@@ -1,0 +1,450 @@
+"""AsyncMemory: the story of add, search, get, update and delete."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+from powermem_cli import times
+from powermem_cli.config import Choice, Config, auto_config, parse_config
+from powermem_cli.errors import ConfigError, InvalidInput, PowerMemError, ProviderRejected, UsageError
+from powermem_cli.filters import Filter, parse_filter
+from powermem_cli.grouping import Grouper
+from powermem_cli.identity import Identity, digest, identify
+from powermem_cli.model import Effect, Hit, Outcome, Record, Scope, Status, StoredMemory, Vector
+from powermem_cli.providers import create_embedder
+from powermem_cli.retrieval import CANDIDATES, fuse, names_in, without_frequent_names
+from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
+from powermem_cli.stores import create_store
+from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
+from powermem_cli.terms import query_terms
+
+logger = logging.getLogger("powermem")
+
+WRITES_AT_ONCE: Final = 512  # records in one transaction
+LARGEST_ID: Final = 2**63 - 1
+
+OnChange = Literal["update", "skip", "add"]
+
+
+class State(enum.Enum):
+    NEW = "new"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Facts(NamedTuple):
+    """What one record gives to remember."""
+
+    texts: tuple[str, ...]
+    unless_known: bool
+
+
+class AsyncMemory:
+    """Memory for agents. The constructor does nothing: `await initialize()`, or `async with`.
+
+    *config* is a dict as in the guide, or None for `auto_config()`. The other three name a provider each and are kept
+    for older programs. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        config: Mapping[str, Any] | Config | None = None,
+        storage_type: str | None = None,
+        llm_provider: str | None = None,
+        embedding_provider: str | None = None,
+    ) -> None:
+        source: Mapping[str, Any] | Config = auto_config() if config is None else config
+        self._config = _with_providers(
+            parse_config(source), vector_store=storage_type, llm=llm_provider, embedder=embedding_provider
+        )
+        self._state = State.NEW
+        self._opening = asyncio.Lock()
+        self._embedder = create_embedder(self._config.embedder.provider, self._config.embedder.options)
+        self._store = create_store(self._config.vector_store.provider, self._config.vector_store.options)
+        self._writes: Grouper[Write, Applied] = Grouper(self._store.apply, most=WRITES_AT_ONCE)
+
+    async def initialize(self) -> None:
+        """Open the store. Safe to repeat. Raises StoreError, EmbedderMismatch."""
+        async with self._opening:
+            if self._state is State.CLOSED:
+                raise UsageError("this AsyncMemory is closed", hint="make a new one")
+            if self._state is State.NEW:
+                await self._store.open(self._embedder.model)
+                self._state = State.OPEN
+
+    async def close(self) -> None:
+        """Finish what was begun and let go of store and connections. Safe to repeat."""
+        if self._state is State.OPEN:
+            await self._writes.settled()
+            await self._store.close()
+        await self._embedder.close()
+        self._state = State.CLOSED
+
+    async def __aenter__(self) -> AsyncMemory:
+        await self.initialize()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def add(
+        self,
+        messages: str | Mapping[str, Any] | Sequence[Any],
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | None = None,
+        infer: bool = True,
+    ) -> dict[str, Any]:
+        """Remember what *messages* say; returns {"results": [{id, memory, event, …}]}, empty if all was known.
+
+        With *infer*, what the user said is kept, and nothing that this scope holds already (*filters*: looking only
+        among those). Without, the whole is one memory, as it is.
+        """
+        record = Record(
+            messages=check_messages(messages),
+            scope=check_scope(user_id, agent_id, run_id),
+            metadata=check_metadata(metadata),
+            infer=infer,
+        )
+        (outcome,) = await self._add([record], None, parse_filter(filters), "update")
+        if outcome.error is not None:
+            raise outcome.error
+        return {"results": [_effect_as_dict(effect, outcome) for effect in outcome.effects]}
+
+    async def add_records(
+        self, records: Sequence[Record], *, job: str, on_change: OnChange = "update"
+    ) -> list[Outcome]:
+        """Add records that are known again (see identity.py): what the ledger holds is not added twice.
+
+        One Outcome per record, in order; a record that can't be added is one of them, "failed". Raises only what
+        ends the whole run: StoreError, EmbedderMismatch, ProviderRefused, ProviderBusy.
+        """
+        return await self._add(records, job, None, on_change)
+
+    async def search(
+        self,
+        query: str,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        filters: Mapping[str, Any] | None = None,
+        limit: int = 30,
+        threshold: float | None = None,
+    ) -> dict[str, Any]:
+        """The memories that answer *query*: {"results": [{id, memory, score, …}]}, best first.
+
+        *score* is a similarity in 0..1, *threshold* the least one wanted.
+        """
+        self._require_open()
+        check_text(query, "query")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise InvalidInput(f"threshold is between 0 and 1, not {threshold}", field="threshold")
+        where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
+        ranking = await self._ranked(query, where, max(CANDIDATES, _checked(limit, "limit")))
+        hits = [hit for hit in ranking if threshold is None or hit.score >= threshold][:limit]
+        rows = {row.id: row for row in await self._rows(tuple(hit.id for hit in hits))}
+        return {"results": [{**_as_dict(rows[h.id]), "score": round(h.score, 6)} for h in hits if h.id in rows]}
+
+    async def get(
+        self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
+    ) -> dict[str, Any] | None:
+        """The memory, or None if there is none of that id in that user's and agent's scope."""
+        self._require_open()
+        number = _memory_id(memory_id)
+        if number is None:
+            return None
+        rows = await self._rows((number,), check_scope(user_id, agent_id))
+        return _as_dict(rows[0]) if rows else None
+
+    async def update(
+        self,
+        memory_id: int | str,
+        content: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any] | None:
+        """Change the text, or merge *metadata* key by key, or both; the memory as it is now, None if there is none."""
+        self._require_open()
+        if content is None and metadata is None:
+            raise InvalidInput("update needs content, metadata, or both", field="content")
+        scope = check_scope(user_id, agent_id)
+        merged = None if metadata is None else check_metadata(metadata)
+        vector = None if content is None else (await self._embedder.embed([check_text(content, "content")]))[0]
+        number = _memory_id(memory_id)
+        if number is None:
+            return None
+        change = Update(
+            number, times.now(), scope, content, vector, None if content is None else digest(content), merged
+        )
+        (applied,) = await self._writes.submit([Write((change,))])
+        return await self.get(number) if applied.events[0][0] == "UPDATE" else None
+
+    async def delete(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> bool:
+        """Forget a memory; False if there is none of that id in that user's and agent's scope."""
+        self._require_open()
+        number = _memory_id(memory_id)
+        if number is None:
+            return False
+        (applied,) = await self._writes.submit([Write((Delete(number, check_scope(user_id, agent_id)),))])
+        return applied.events[0][0] == "DELETE"
+
+    async def delete_all(
+        self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """Forget every memory of that scope, however many (of the whole store, if none is named): {"deleted": n}."""
+        self._require_open()
+        await self._writes.settled()
+        return {"deleted": await self._store.delete(Where(check_scope(user_id, agent_id, run_id)))}
+
+    async def get_all(
+        self,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        filters: Mapping[str, Any] | None = None,
+        *,
+        after: int | str | None = None,
+    ) -> dict[str, Any]:
+        """{"results": […]} in the order they were added. *after*, the last id seen, pages faster than *offset*."""
+        self._require_open()
+        where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
+        start = None if after is None else _memory_id(after)
+        rows = await self._store.find(
+            where, limit=_checked(limit, "limit"), offset=_checked(offset, "offset"), after=start
+        )
+        return {"results": [_as_dict(row) for row in rows]}
+
+    async def store_identity(self) -> str:
+        """The name the store was given when it was made: what a checkpoint belongs to."""
+        self._require_open()
+        return await self._store.identity()
+
+    # ── how a record becomes memories ──
+
+    async def _add(
+        self, records: Sequence[Record], job: str | None, among: Filter | None, on_change: OnChange
+    ) -> list[Outcome]:
+        self._require_open()
+        identities = [identify(record) for record in records] if job is not None else []
+        known = await self._store.known([identity.key for identity in identities]) if identities else {}
+        plans = [
+            _Plan(record, identities[i] if identities else None, known, on_change) for i, record in enumerate(records)
+        ]
+        todo = [plan for plan in plans if plan.outcome is None]
+        for plan in todo:
+            plan.facts = self._facts(plan.record)
+        await self._embed(todo)
+        now = times.now()
+        writing = [plan for plan in todo if plan.outcome is None or plan.identity is not None]
+        applied = await self._writes.submit([plan.write(job or "", among, now) for plan in writing])
+        for plan, result in zip(writing, applied, strict=True):
+            plan.settle(result)
+        return [plan.ended() for plan in plans]
+
+    def _facts(self, record: Record) -> Facts:
+        """What to remember of a record, when no LLM is there to say it in its own words."""
+        if record.memory is not None:
+            return Facts((record.memory,), unless_known=record.infer is not False)
+        if record.infer is False:
+            said = [message.content for message in record.messages if message.role != "system"]
+            return Facts(("\n".join(said),) if said else (), unless_known=False)
+        if self._config.llm is not None:
+            raise ConfigError(
+                "this version keeps what is said as it is: it does not call an LLM yet",
+                hint="unset LLM_PROVIDER (or the `llm` section), or add with infer=False (--no-infer)",
+            )
+        said = [message.content for message in record.messages if message.role == "user"]
+        return Facts(tuple(dict.fromkeys(said)), unless_known=True)
+
+    async def _embed(self, plans: Sequence[_Plan]) -> None:
+        """Give every plan its vectors. A text that no provider will take fails its own record alone."""
+        texts = [text for plan in plans for text in plan.facts.texts]
+        try:
+            vectors = await self._embedder.embed(texts) if texts else []
+        except ProviderRejected as error:
+            if len(plans) == 1:
+                plans[0].fail(error)
+                return
+            await asyncio.gather(*(self._embed([plan]) for plan in plans))
+            return
+        start = 0
+        for plan in plans:
+            plan.vectors = vectors[start : start + len(plan.facts.texts)]
+            start += len(plan.facts.texts)
+
+    # ── how a query finds them ──
+
+    async def _ranked(self, query: str, where: Where, most: int) -> list[Hit]:
+        dense_query = query
+        if names := names_in(query):
+            counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
+            dense_query = without_frequent_names(query, names, counts, total)
+        (vector,) = await self._embedder.embed([dense_query])
+        near, matching = await asyncio.gather(
+            self._store.nearest(vector, where, limit=most),
+            self._store.matching(query_terms(query), where, limit=most),
+        )
+        seen = {hit.id for hit in near}
+        unseen = tuple(hit.id for hit in matching if hit.id not in seen)
+        if vector and unseen:
+            near += await self._store.nearest(vector, Where(ids=unseen), limit=len(unseen))
+        return fuse(near, matching)
+
+    async def _rows(self, ids: tuple[int, ...], scope: Scope | None = None) -> list[StoredMemory]:
+        if not ids:
+            return []
+        return await self._store.find(Where(scope or Scope(), ids=ids), limit=len(ids))
+
+    def _require_open(self) -> None:
+        if self._state is State.NEW:
+            raise UsageError("not open yet", hint="await memory.initialize(), or use `async with`")
+        if self._state is State.CLOSED:
+            raise UsageError("this AsyncMemory is closed", hint="make a new one")
+
+
+class _Plan:
+    """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
+
+    def __init__(
+        self, record: Record, identity: Identity | None, known: Mapping[bytes, LedgerRow], on_change: OnChange
+    ) -> None:
+        self.record = record
+        self.identity = identity
+        self.facts = Facts((), unless_known=False)
+        self.vectors: Sequence[Vector] = ()
+        self.outcome: Outcome | None = None
+        self._error: PowerMemError | None = None
+        self._at = 0
+        row = None if identity is None else known.get(identity.key)
+        self._old = row if row is not None and row.status != "failed" else None
+        if self._old is None or identity is None:
+            return
+        if self._old.content == identity.content or on_change == "skip":
+            self._end("unchanged")
+        elif on_change == "add":
+            # The changed record is one of its own from now on: known by its key together with what it says.
+            self.identity = Identity(digest(identity.key.hex() + identity.content.hex()), identity.content)
+            self._old = None
+
+    def fail(self, error: PowerMemError) -> None:
+        self._error = error
+        self._end("failed")
+
+    def write(self, job: str, among: Filter | None, now: int) -> Write:
+        """What this record does to the store; a failure leaves only its row in the ledger."""
+        self._at = now
+        failed = self._error is not None
+        ledger = None
+        if self.identity is not None:
+            seen = None if self._old is None else self._old.content
+            ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, "failed" if failed else None)
+        return Write(() if failed else tuple(self._changes(among, now)), ledger)
+
+    def _changes(self, among: Filter | None, now: int) -> list[Change]:
+        record, old = self.record, self._old
+        kept = () if old is None else old.memory_ids
+        texts = self.facts.texts
+        changes: list[Change] = []
+        for i, (text, vector) in enumerate(zip(texts, self.vectors, strict=True)):
+            if i < len(kept):
+                changes.append(Update(kept[i], now, record.scope, text, vector, digest(text), record.metadata))
+                continue
+            created_at = now if record.created_at is None else record.created_at
+            changes.append(
+                Insert(
+                    record.scope,
+                    text,
+                    vector,
+                    digest(text),
+                    created_at,
+                    record.metadata,
+                    self.facts.unless_known,
+                    among,
+                )
+            )
+        changes += [Delete(id, record.scope) for id in kept[len(texts) :]]
+        return changes
+
+    def settle(self, applied: Applied) -> None:
+        """Take in what the store did."""
+        if self.outcome is not None:
+            return
+        if applied.known is not None:  # another run was first
+            self._end("unchanged")
+            return
+        texts = [*self.facts.texts, *[""] * len(applied.events)]
+        effects = tuple(
+            Effect(event, id, text) for (event, id), text in zip(applied.events, texts, strict=False) if event != "NONE"
+        )
+        if effects:
+            self._end("updated" if self._old is not None else "added", effects)
+        else:
+            self._end("duplicate" if applied.events else "no_facts")
+
+    def ended(self) -> Outcome:
+        assert self.outcome is not None
+        return self.outcome
+
+    def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
+        self.outcome = Outcome(self.record, status, effects, self._error, self._at)
+
+
+def _with_providers(config: Config, **named: str | None) -> Config:
+    """The older way to name a provider: its options stay those of the config if that names it too."""
+    for section, provider in named.items():
+        if provider is None:
+            continue
+        chosen: Choice | None = getattr(config, section)
+        if chosen is None or chosen.provider != provider:
+            config = parse_config({**_dict_form(config), section: {"provider": provider, "config": {}}})
+    return config
+
+
+def _dict_form(config: Config) -> dict[str, Any]:
+    sections = {name: getattr(config, name) for name in ("vector_store", "embedder", "llm", "reranker")}
+    return {
+        name: {"provider": choice.provider, "config": dict(choice.options)}
+        for name, choice in sections.items()
+        if choice is not None
+    }
+
+
+def _as_dict(row: StoredMemory) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "memory": row.text,
+        "user_id": row.scope.user_id,
+        "agent_id": row.scope.agent_id,
+        "run_id": row.scope.run_id,
+        "metadata": dict(row.metadata),
+        "created_at": times.format_time(row.created_at),
+        "updated_at": times.format_time(row.updated_at),
+    }
+
+
+def _effect_as_dict(effect: Effect, outcome: Outcome) -> dict[str, Any]:
+    record = outcome.record
+    row = StoredMemory(effect.id, effect.memory, record.scope, record.metadata, outcome.at, outcome.at)
+    return {**_as_dict(row), "event": effect.event}
+
+
+def _memory_id(value: int | str) -> int | None:
+    """The number of a memory; None for what can't be one, which is then not found."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_ID else None
+
+
+def _checked(value: int, field: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_ID:
+        raise InvalidInput(f"{field} is a number from 0 on, not {value!r}", field=field)
+    return value

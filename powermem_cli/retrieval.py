@@ -1,0 +1,93 @@
+"""Keyword and vector hits → one ranking, with a score that means the same for every query.
+
+Normalised scores are fused, not ranks: a rank throws away how sure BM25 is about a name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from powermem_cli.model import Hit
+from powermem_cli.terms import STOP_WORDS, query_terms
+
+CANDIDATES: Final = 300  # from each side
+VECTOR_WEIGHT: Final = 0.6
+KEYWORD_WEIGHT: Final = 0.4
+FREQUENT: Final = 0.2  # share of the memories from which on a name says nothing about what is asked
+FEW_MEMORIES: Final = 20  # below that, a share says nothing either
+HALF_SURE: Final = 6.0  # keyword score (nats) of one rare word, at which keywords alone make a similarity of 0.5
+
+_NAME = re.compile(r"\b[^\W\d_]*[^\W\d_a-z][^\W\d_]*(?:['’]s)?\b")
+
+
+def names_in(query: str) -> dict[str, str]:
+    """Capitalised words of a query that are no stop words, each with its term."""
+    names = {}
+    for word in _NAME.findall(query):
+        if word[0].isupper() and word.lower() not in STOP_WORDS:
+            terms = query_terms(word)
+            if len(terms) == 1:
+                names[word] = terms[0]
+    return names
+
+
+def without_frequent_names(query: str, names: Mapping[str, str], counts: Mapping[str, int], total: int) -> str:
+    """The query to embed: a name that stands in every other memory would pull the vector towards all of them.
+
+    Unchanged in small stores, and if nothing would be left to ask about.
+    """
+    if total < FEW_MEMORIES:
+        return query
+    frequent = {name for name, term in names.items() if counts.get(term, 0) > FREQUENT * total}
+    if not frequent:
+        return query
+    shorter = re.sub(r"\b(?:" + "|".join(map(re.escape, sorted(frequent, key=len, reverse=True))) + r")\b", " ", query)
+    left = [word for word in re.findall(r"[^\W_]+", shorter.lower()) if word not in STOP_WORDS]
+    return " ".join(shorter.split()) if left else query
+
+
+def fuse(near: Iterable[Hit], matching: Sequence[Hit]) -> list[Hit]:
+    """One ranking, best first, ties by id, of cosines (*near*) and keyword scores (*matching*).
+
+    The order is that of 0.6 · vector + 0.4 · keywords, each side normalised over the union to 0..1. The score is
+    0..1 and comparable between queries: the best and the worst hit get what their cosine and keyword score are worth
+    by themselves, those between them their place on that line.
+    """
+    cosines = {hit.id: hit.score for hit in near}
+    keywords = {hit.id: hit.score for hit in matching}
+    if not cosines and not keywords:
+        return []
+    lowest = min(cosines.values(), default=0.0)
+    union = sorted({*cosines, *keywords})
+    vector_side = _normalised([cosines.get(id, lowest) for id in union])
+    keyword_side = _normalised([keywords.get(id, 0.0) for id in union])
+    fused = [_mixed(v, k, bool(cosines), bool(keywords)) for v, k in zip(vector_side, keyword_side, strict=True)]
+    worth = [
+        _mixed(max(0.0, cosines.get(id, 0.0)), _sureness(keywords.get(id, 0.0)), bool(cosines), bool(keywords))
+        for id in union
+    ]
+    bottom, top = min(worth), min(1.0, max(worth))
+    best = max(fused) or 1.0
+    hits = [Hit(id, bottom + (top - bottom) * score / best) for id, score in zip(union, fused, strict=True)]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+
+def _mixed(vector: float, keyword: float, has_vectors: bool, has_keywords: bool) -> float:
+    if not has_keywords:
+        return vector
+    if not has_vectors:
+        return keyword
+    return VECTOR_WEIGHT * vector + KEYWORD_WEIGHT * keyword
+
+
+def _normalised(values: Sequence[float]) -> list[float]:
+    low, high = min(values), max(values)
+    if high == low:
+        return [1.0 if high > 0 else 0.0] * len(values)
+    return [(value - low) / (high - low) for value in values]
+
+
+def _sureness(keyword_score: float) -> float:
+    return keyword_score / (keyword_score + HALF_SURE)

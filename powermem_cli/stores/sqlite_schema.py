@@ -1,0 +1,98 @@
+"""The tables of an SQLite store and how an older one becomes a current one."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from powermem_cli.errors import StoreCorrupt, StoreError
+
+APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
+
+_VERSION_1: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
+
+-- Scope ids as small numbers: indexes stay small, and a user's number is the prefix of their terms.
+CREATE TABLE names (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+
+CREATE TABLE memories (
+    id INTEGER PRIMARY KEY,
+    user INTEGER, agent INTEGER, run INTEGER,  -- names.number
+    text TEXT NOT NULL,
+    metadata BLOB,                             -- JSONB; NULL for none
+    digest BLOB NOT NULL,                      -- 16 bytes of the content, to know a repeat
+    length INTEGER NOT NULL,                   -- distinct terms
+    created_at INTEGER NOT NULL, updated_at INTEGER NOT NULL,
+    bits BLOB                                  -- the signs of the vector's values; NULL without a vector
+);
+-- Covering: what a scope or a filter leaves of one user's memories, and which of them may be near, is found in one
+-- walk over neighbouring pages, without reading texts or vectors.
+CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, metadata, bits);
+CREATE INDEX memories_by_agent ON memories (agent, id) WHERE agent IS NOT NULL;
+CREATE INDEX memories_by_run ON memories (run, id) WHERE run IS NOT NULL;
+CREATE INDEX memories_by_digest ON memories (digest);
+
+CREATE TABLE embeddings (id INTEGER PRIMARY KEY, vector BLOB NOT NULL);
+
+-- Every term of a memory once, and once more behind its user's number (7·paris): a user's query reads only
+-- their postings, however many others there are. The words are made by terms.py; here they are split at blanks.
+CREATE VIRTUAL TABLE words USING fts5 (terms, content='', contentless_delete=1, detail=none, tokenize='ascii');
+
+CREATE TABLE ledger (
+    key BLOB PRIMARY KEY, content BLOB NOT NULL, status TEXT NOT NULL,
+    memory_ids TEXT NOT NULL,                  -- JSON
+    tries INTEGER NOT NULL, job TEXT NOT NULL, at INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: Final = (_VERSION_1,)
+"""MIGRATIONS[n] takes a store from version n to n + 1. What is released is never edited, only added to."""
+
+
+def prepare(connection: apsw.Connection, path: Path) -> None:
+    """Make the tables, bring them up to date, or refuse, all in one transaction. Raises StoreError."""
+    application, version, tables = _state(connection)
+    if application == APPLICATION_ID and version == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        application, version, tables = _state(connection)  # another process may have been first
+        _check(application, version, tables, path)
+        for migration in MIGRATIONS[version:]:
+            connection.execute(migration)
+        if version == 0:
+            connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _state(connection: apsw.Connection) -> tuple[int, int, int]:
+    """Application id, schema version, number of tables."""
+    sql = (
+        "SELECT (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version), count(*) FROM sqlite_schema"
+    )
+    application, version, tables = next(connection.execute(sql))
+    return int(application), int(version), int(tables)
+
+
+def _check(application: int, version: int, tables: int, path: Path) -> None:
+    if application != APPLICATION_ID and (application, version, tables) != (0, 0, 0):
+        raise StoreCorrupt(
+            f"{path} is a database of another program",
+            hint="nothing was changed in it; name another file with --db",
+            code="store.foreign",
+        )
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was made by a newer powermem (schema {version}; this one knows {len(MIGRATIONS)})",
+            hint="upgrade powermem-cli; nothing was changed",
+            code="store.newer",
+        )

@@ -1,0 +1,291 @@
+"""What a batch of writes does to the tables of an SQLite store, inside the caller's transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from powermem_cli import times
+from powermem_cli.model import Event, Scope, Vector
+from powermem_cli.rules import canonical_json
+from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
+from powermem_cli.stores.sqlite_rows import (
+    KEYS_AT_ONCE,
+    NOBODY,
+    chunks,
+    count,
+    ledger_rows,
+    meta,
+    mismatch,
+    user_prefix,
+)
+from powermem_cli.stores.sqlite_where import compile_where
+from powermem_cli.terms import terms_of
+
+EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
+ID_BITS: Final = 20
+ROWS_AT_ONCE: Final = 64
+"""Rows per statement. SQLite works on all of them without the GIL; row by row it would ask for it back each time."""
+MOST_NAMES: Final = 100_000
+
+ScopeNumbers = tuple[int | None, int | None, int | None]
+
+
+class Writer:
+    """The writing side of one connection: applies batches, and remembers the numbers of names between them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._numbers: dict[str, int] = {}
+
+    def forget(self) -> None:
+        """After a rollback: a number given meanwhile was not kept."""
+        self._numbers.clear()
+
+    def apply(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> list[Applied]:
+        if len(self._numbers) > MOST_NAMES:
+            self._numbers.clear()
+        self._agree_on_vectors(db, writes, model)
+        return _Batch(db, self._numbers, writes).run()
+
+    def delete(self, db: apsw.Connection, where: Where) -> int:
+        condition, values = compile_where(where)
+        db.execute("CREATE TEMP TABLE doomed (id INTEGER PRIMARY KEY)")
+        db.execute(f"INSERT INTO doomed SELECT m.id FROM memories m WHERE {condition}", values)
+        number = count(db, "SELECT count(*) FROM doomed", ())
+        for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
+            db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)")
+        db.execute("DROP TABLE doomed")
+        add_to_count(db, -number)
+        return number
+
+    def _agree_on_vectors(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> None:
+        """The first vector settles model and dimensions for good; every other must be of that kind."""
+        sizes = {len(v) // 4 for write in writes for change in write.changes if (v := _vector(change))}
+        if not sizes:
+            return
+        dims, made_by = meta(db, "dims"), meta(db, "model")
+        if dims is None:
+            dims = next(iter(sizes))
+            db.execute("INSERT INTO meta VALUES ('dims', ?), ('model', ?)", (dims, model))
+        elif model is not None and made_by != model:
+            raise mismatch(self._path, str(made_by), model)
+        if sizes != {dims}:
+            wrong = next(iter(sizes - {dims}))
+            raise mismatch(self._path, f"{made_by or model}, {dims} dimensions", f"{wrong} dimensions")
+
+
+def _vector(change: Change) -> Vector | None:
+    return None if isinstance(change, Delete) else change.vector
+
+
+def add_to_count(db: apsw.Connection, number: int) -> None:
+    """How many memories there are, kept: counting a million takes longer than searching them."""
+    db.execute(
+        "INSERT INTO meta VALUES ('memories', ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (number,)
+    )
+
+
+class _Batch:
+    """One call of apply: looks up once what all its writes need, and inserts for all of them at once."""
+
+    def __init__(self, db: apsw.Connection, numbers: dict[str, int], writes: Sequence[Write]) -> None:
+        self._db = db
+        self._numbers = numbers
+        self._writes = writes
+        self._ledger = ledger_rows(db, [w.ledger.key for w in writes if w.ledger is not None])
+        self._next_id = 0
+        self._memories: list[Any] = []
+        self._embeddings: list[Any] = []
+        self._words: list[Any] = []
+        self._noted: list[Any] = []
+        self._added = 0
+        inserts_only = all(isinstance(change, Insert) for write in writes for change in write.changes)
+        self._repeats = self._stored_repeats() if inserts_only else None
+        """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
+
+    def run(self) -> list[Applied]:
+        results = [self._write(write) for write in self._writes]
+        self._flush()
+        _insert(self._db, _LEDGER, 7, self._noted)
+        if self._added:
+            add_to_count(self._db, self._added)
+        return results
+
+    def _write(self, write: Write) -> Applied:
+        ledger = write.ledger
+        if ledger is None:
+            return Applied(tuple(self._change(change) for change in write.changes))
+        row = self._ledger.get(ledger.key)
+        if row is not None and row.status != "failed" and row.content != ledger.seen:
+            return Applied(known=row)
+        events = tuple(self._change(change) for change in write.changes)
+        self._note(ledger, row, events)
+        return Applied(events)
+
+    def _change(self, change: Change) -> tuple[Event, int]:
+        if isinstance(change, Insert):
+            return self._insert(change)
+        self._flush()
+        return self._update(change) if isinstance(change, Update) else self._delete(change)
+
+    def _insert(self, new: Insert) -> tuple[Event, int]:
+        numbers = self._scope_numbers(new.scope)
+        if new.unless_known and (known := self._known_repeat(new, numbers)) is not None:
+            return "NONE", known
+        if new.id is not None and self._taken(new.id):
+            return "NONE", new.id
+        id = new.id if new.id is not None else self._fresh_id()
+        terms = dict.fromkeys(terms_of(new.text))
+        metadata = canonical_json(new.metadata) if new.metadata else None
+        self._memories += (
+            *(id, *numbers, new.text, metadata, new.digest, len(terms)),
+            *(new.created_at, new.created_at, new.vector or None),
+        )
+        if new.vector:
+            self._embeddings += (id, new.vector)
+        self._words += (id, _indexed(terms, numbers[0]))
+        self._added += 1
+        if self._repeats is not None:
+            self._repeats.setdefault((new.digest, numbers), id)
+        return "ADD", id
+
+    def _update(self, change: Update) -> tuple[Event, int]:
+        found = self._in_scope(change.id, change.scope)
+        if found is None:
+            return "NONE", 0
+        user, stored = found
+        metadata = stored
+        if change.metadata is not None:
+            merged = {**(json.loads(stored) if stored else {}), **change.metadata}
+            metadata = canonical_json(merged) if merged else None
+        self._db.execute(
+            "UPDATE memories SET metadata = jsonb(?), updated_at = ? WHERE id = ?",
+            (metadata, change.updated_at, change.id),
+        )
+        if change.text is not None:
+            terms = dict.fromkeys(terms_of(change.text))
+            self._db.execute(
+                "UPDATE memories SET text = ?, digest = coalesce(?, digest), length = ? WHERE id = ?",
+                (change.text, change.digest, len(terms), change.id),
+            )
+            self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
+            self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, _indexed(terms, user)))
+        if change.vector is not None:
+            self._db.execute(
+                "UPDATE memories SET bits = vec_quantize_binary(?) WHERE id = ?", (change.vector or None, change.id)
+            )
+            self._db.execute("DELETE FROM embeddings WHERE id = ?", (change.id,))
+            if change.vector:
+                self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (change.id, change.vector))
+        return "UPDATE", change.id
+
+    def _delete(self, change: Delete) -> tuple[Event, int]:
+        if self._in_scope(change.id, change.scope) is None:
+            return "NONE", 0
+        for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
+            self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (change.id,))
+        self._added -= 1
+        return "DELETE", change.id
+
+    def _in_scope(self, id: int, scope: Scope) -> tuple[int | None, str | None] | None:
+        """The user's number and the metadata (JSON) of a memory that this scope may change."""
+        condition, values = compile_where(Where(scope))
+        sql = f"SELECT m.user, json(m.metadata) FROM memories m WHERE m.id = ? AND {condition}"
+        row: tuple[int | None, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
+        return row
+
+    def _note(self, ledger: Ledger, old: LedgerRow | None, events: Sequence[tuple[Event, int]]) -> None:
+        status = ledger.status or ("done" if events else "no_facts")
+        tries = (old.tries if old is not None else 0) + (status == "failed")
+        ids = tuple(id for event, id in events if event in {"ADD", "UPDATE"})
+        row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
+        self._ledger[ledger.key] = row
+        listed = f"[{','.join(map(str, ids))}]"
+        self._noted += (row.key, row.content, row.status, listed, row.tries, row.job, row.at)
+
+    def _flush(self) -> None:
+        _insert(self._db, _MEMORIES, 11, self._memories)
+        _insert(self._db, _EMBEDDINGS, 2, self._embeddings)
+        _insert(self._db, _WORDS, 2, self._words)
+
+    def _stored_repeats(self) -> dict[tuple[bytes, ScopeNumbers], int]:
+        digests = [
+            *{c.digest for w in self._writes for c in w.changes if isinstance(c, Insert) and c.unless_known},
+        ]
+        found: dict[tuple[bytes, ScopeNumbers], int] = {}
+        for some in chunks(digests, KEYS_AT_ONCE):
+            padded = (*some, *([None] * (KEYS_AT_ONCE - len(some))))
+            sql = f"SELECT digest, user, agent, run, min(id) FROM memories WHERE digest IN ({_SOME_DIGESTS}) GROUP BY 1, 2, 3, 4"
+            rows: Any = self._db.execute(sql, padded)
+            found.update({(digest, (user, agent, run)): id for digest, user, agent, run, id in rows})
+        return found
+
+    def _known_repeat(self, new: Insert, numbers: ScopeNumbers) -> int | None:
+        if self._repeats is not None and new.among is None:
+            return self._repeats.get((new.digest, numbers))
+        self._flush()
+        condition, values = compile_where(Where(filter=new.among))
+        sql = f"""SELECT min(m.id) FROM memories m
+            WHERE m.digest = ? AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
+        row: Any = next(self._db.execute(sql, (new.digest, *numbers, *values)))
+        return None if row[0] is None else int(row[0])
+
+    def _taken(self, id: int) -> bool:
+        self._flush()
+        return bool(count(self._db, "SELECT count(*) FROM memories WHERE id = ?", (id,)))
+
+    def _fresh_id(self) -> int:
+        """Above every id there is (we hold the write lock), and roughly the time."""
+        if not self._next_id:
+            highest: Any = next(self._db.execute("SELECT max(id) FROM memories"))[0]
+            started = (times.now() // 1000 - EPOCH_MS) << ID_BITS
+            self._next_id = max(started, (highest or 0) + 1)
+        id = self._next_id
+        self._next_id += 1
+        return id
+
+    def _scope_numbers(self, scope: Scope) -> ScopeNumbers:
+        return self._number(scope.user_id), self._number(scope.agent_id), self._number(scope.run_id)
+
+    def _number(self, name: str | None) -> int | None:
+        if name is None:
+            return None
+        number = self._numbers.get(name)
+        if number is None:
+            self._db.execute("INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+            number = count(self._db, "SELECT number FROM names WHERE name = ?", (name,))
+            self._numbers[name] = number
+        return number
+
+
+def _indexed(terms: dict[str, None], user: int | None) -> str:
+    """What FTS5 is given: each term alone, and behind its user's number."""
+    if not terms:
+        return ""
+    prefix = user_prefix(NOBODY if user is None else user)
+    return f"{' '.join(terms)} {prefix}{f' {prefix}'.join(terms)}"
+
+
+_SOME_DIGESTS = ",".join("?" * KEYS_AT_ONCE)
+_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?))", "")
+_EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
+_WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")
+_LEDGER = (
+    "INSERT INTO ledger VALUES ",
+    "(?,?,?,?,?,?,?)",
+    """ ON CONFLICT DO UPDATE SET content = excluded.content, status = excluded.status,
+        memory_ids = excluded.memory_ids, tries = excluded.tries, job = excluded.job, at = excluded.at""",
+)
+
+
+def _insert(db: apsw.Connection, statement: tuple[str, str, str], width: int, values: list[Any]) -> None:
+    """Insert the rows that lie one behind another in *values*, and empty it."""
+    head, row, tail = statement
+    for some in chunks(values, width * ROWS_AT_ONCE):
+        db.execute(f"{head}{','.join([row] * (len(some) // width))}{tail}", some)
+    values.clear()

@@ -1,0 +1,99 @@
+"""Keyword terms of a text: made here, so that the same query finds the same memories on every engine.
+
+Lower case, accents folded, English words stemmed, scripts without blanks between words as overlapping pairs. A term
+holds letters, digits and marks only: an engine's full text needs to split at blanks and nothing else, and
+punctuation of a query is never syntax.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from typing import Any, Final
+
+LONGEST_TERM: Final = 64  # characters; the rest of a longer word is cut
+CACHED_WORDS: Final = 50_000  # about 10 MB
+
+# Thai, Lao, Myanmar, Khmer, kana, bopomofo, Hangul, Han (with its extensions).
+_PAIRED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
+    "\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# Combining marks stay in their word: without them Hindi or Arabic falls to pieces.
+_MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0963\u0981-\u0dff"
+_WORDS = re.compile(rf"[{_PAIRED}]+|(?:[^\W_{_PAIRED}]|[{_MARKS}])+(?:['’](?:[^\W_{_PAIRED}]|[{_MARKS}])+)*")
+_ASCII_WORDS = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
+_PAIRED_START = re.compile(f"[{_PAIRED}]")
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")  # those that readers leave out when they type
+
+STOP_WORDS: Final = frozenset(
+    """
+    a about after again all also am an and any are aren't as at be been before being between both but by can can't
+    could couldn't did didn't do does doesn't doing don't down during each ever few for from further get gets
+    getting had hadn't has hasn't have haven't having he he'd he'll he's her here hers herself him himself his how
+    how's i i'd i'll i'm i've if in into is isn't it it's its itself just let's like me more most my myself no nor
+    not now of off on once only or other our ours ourselves out over own please same she she'd she'll she's should
+    shouldn't so some such tell than that that's the their theirs them themselves then there there's these they
+    they'd they'll they're they've this those through to too under until up us use used very was wasn't we we'd
+    we'll we're we've were weren't what what's when when's where where's which while who who's whom whose why why's
+    will with won't would wouldn't you you'd you'll you're you've your yours yourself yourselves
+    """.split()  # noqa: SIM905 - a list of 200 literals reads worse
+)
+"""Words that say how an English question is asked, not what it is about."""
+
+
+class _Terms(dict[str, tuple[str, ...]]):
+    """Word → its terms, worked out once. Emptied when full: a text's words come again at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stemmer: Any = None
+        self._lock = threading.Lock()  # a stemmer holds its word; a store's thread and the event loop both ask
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        with self._lock:
+            if len(self) >= CACHED_WORDS:
+                self.clear()
+            terms = self._terms(word)
+            self[word] = terms
+        return terms
+
+    def _terms(self, word: str) -> tuple[str, ...]:
+        if _PAIRED_START.match(word):
+            return (word,) if len(word) == 1 else tuple(word[i : i + 2] for i in range(len(word) - 1))
+        if not word.isascii():
+            word = _ACCENTS.sub("", unicodedata.normalize("NFD", word))
+        word = word.replace("’", "'")[:LONGEST_TERM]
+        stem = word if word.isdigit() or len(word) < 3 else self._stem(word)
+        return (stem.replace("'", ""),) if stem.replace("'", "") else ()
+
+    def _stem(self, word: str) -> str:
+        if self._stemmer is None:
+            import snowballstemmer  # noqa: PLC0415 - 15 ms that only a text to index or a query is worth
+
+            self._stemmer = snowballstemmer.stemmer("english")
+        return str(self._stemmer.stemWord(word))
+
+
+_terms = _Terms()
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, in order; runs of an unspaced script are one word."""
+    if text.isascii():
+        return _ASCII_WORDS.findall(text.lower())
+    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def terms_of(text: str) -> list[str]:
+    """The terms of a text in order, with repeats."""
+    known = _terms
+    return [term for word in words_of(text) for term in known[word]]
+
+
+def query_terms(query: str) -> list[str]:
+    """The terms to look for: each once, without stop words unless there is nothing else."""
+    words = words_of(query)
+    wanted = [word for word in words if word.replace("’", "'") not in STOP_WORDS] or words
+    return list(dict.fromkeys(term for word in wanted for term in _terms[word]))
