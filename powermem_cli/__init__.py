@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from powermem_cli.memory import AsyncMemory
     from powermem_cli.sync_memory import Memory
 
+__version__ = "2.0.0.dev0"
+
 __all__ = ["AsyncMemory", "Memory", "PowerMemError", "auto_config"]
 
 _PLACES = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import enum
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, Literal, NamedTuple
 
 from powermem_cli import times
@@ -223,6 +225,16 @@ class AsyncMemory:
         )
         return {"results": [_as_dict(row) for row in rows]}
 
+    async def count(self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> int:
+        """How many memories that scope holds."""
+        self._require_open()
+        return await self._store.count(Where(check_scope(user_id, agent_id, run_id)))
+
+    @property
+    def keeps_what_is_said(self) -> bool:
+        """No LLM is configured: what users say is kept in their own words."""
+        return self._config.llm is None
+
     async def store_identity(self) -> str:
         """The name the store was given when it was made: what a checkpoint belongs to."""
         self._require_open()
@@ -236,19 +248,23 @@ class AsyncMemory:
         self._require_open()
         identities = [identify(record) for record in records] if job is not None else []
         known = await self._store.known([identity.key for identity in identities]) if identities else {}
-        plans = [
-            _Plan(record, identities[i] if identities else None, known, on_change) for i, record in enumerate(records)
-        ]
-        todo = [plan for plan in plans if plan.outcome is None]
-        for plan in todo:
+        plans = [_Plan(record, identity, on_change) for record, identity in zip_longest(records, identities)]
+        for plan in plans:
+            plan.compare(known)
+        while todo := [plan for plan in plans if plan.outcome is None]:
+            await self._carry_out(todo, job or "", among)
+        return [plan.ended() for plan in plans]
+
+    async def _carry_out(self, plans: Sequence[_Plan], job: str, among: Filter | None) -> None:
+        """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
+        for plan in plans:
             plan.facts = self._facts(plan.record)
-        await self._embed(todo)
+        await self._embed(plans)
         now = times.now()
-        writing = [plan for plan in todo if plan.outcome is None or plan.identity is not None]
-        applied = await self._writes.submit([plan.write(job or "", among, now) for plan in writing])
+        writing = [plan for plan in plans if plan.outcome is None or plan.identity is not None]
+        applied = await self._writes.submit([plan.write(job, among, now) for plan in writing])
         for plan, result in zip(writing, applied, strict=True):
             plan.settle(result)
-        return [plan.ended() for plan in plans]
 
     def _facts(self, record: Record) -> Facts:
         """What to remember of a record, when no LLM is there to say it in its own words."""
@@ -314,25 +330,30 @@ class AsyncMemory:
 class _Plan:
     """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
 
-    def __init__(
-        self, record: Record, identity: Identity | None, known: Mapping[bytes, LedgerRow], on_change: OnChange
-    ) -> None:
+    def __init__(self, record: Record, identity: Identity | None, on_change: OnChange) -> None:
         self.record = record
         self.identity = identity
         self.facts = Facts((), unless_known=False)
         self.vectors: Sequence[Vector] = ()
         self.outcome: Outcome | None = None
+        self._on_change = on_change
+        self._old: LedgerRow | None = None
         self._error: PowerMemError | None = None
         self._at = 0
-        row = None if identity is None else known.get(identity.key)
+
+    def compare(self, known: Mapping[bytes, LedgerRow]) -> None:
+        """With what the ledger says of this record: nothing new, something else, or the first time."""
+        row = None if self.identity is None else known.get(self.identity.key)
         self._old = row if row is not None and row.status != "failed" else None
-        if self._old is None or identity is None:
+        if self._old is None or self.identity is None:
             return
-        if self._old.content == identity.content or on_change == "skip":
+        if self._old.content == self.identity.content or self._on_change == "skip":
             self._end("unchanged")
-        elif on_change == "add":
+        elif self._on_change == "add":
             # The changed record is one of its own from now on: known by its key together with what it says.
-            self.identity = Identity(digest(identity.key.hex() + identity.content.hex()), identity.content)
+            self.identity = Identity(
+                digest(self.identity.key.hex() + self.identity.content.hex()), self.identity.content
+            )
             self._old = None
 
     def fail(self, error: PowerMemError) -> None:
@@ -379,7 +400,7 @@ class _Plan:
         if self.outcome is not None:
             return
         if applied.known is not None:  # another run was first
-            self._end("unchanged")
+            self.compare({applied.known.key: applied.known})
             return
         texts = [*self.facts.texts, *[""] * len(applied.events)]
         effects = tuple(
@@ -401,21 +422,11 @@ class _Plan:
 def _with_providers(config: Config, **named: str | None) -> Config:
     """The older way to name a provider: its options stay those of the config if that names it too."""
     for section, provider in named.items():
-        if provider is None:
-            continue
         chosen: Choice | None = getattr(config, section)
-        if chosen is None or chosen.provider != provider:
-            config = parse_config({**_dict_form(config), section: {"provider": provider, "config": {}}})
+        if provider is not None and (chosen is None or chosen.provider != provider):
+            choice = getattr(parse_config({section: {"provider": provider}}), section)
+            config = dataclasses.replace(config, **{section: choice})
     return config
-
-
-def _dict_form(config: Config) -> dict[str, Any]:
-    sections = {name: getattr(config, name) for name in ("vector_store", "embedder", "llm", "reranker")}
-    return {
-        name: {"provider": choice.provider, "config": dict(choice.options)}
-        for name, choice in sections.items()
-        if choice is not None
-    }
 
 
 def _as_dict(row: StoredMemory) -> dict[str, Any]:

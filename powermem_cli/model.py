@@ -36,12 +36,13 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a record stood: *line* counts from 1, *byte* from 0 in the (uncompressed) input."""
+    """Where a record stood: *line* counts from 1, *byte* from 0 in the (uncompressed) input, *lines* is how many."""
 
     file: str
     line: int
     byte: int
     column: int | None = None
+    lines: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,9 @@ class Memory:
 
         return self._wait_for(call)
 
+    def count(self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> int:
+        return self._wait_for(self._inner.count, user_id, agent_id, run_id)
+
     def _wait_for(self, method: Callable[..., Coroutine[Any, Any, T]], *arguments: Any) -> T:
         result: T = self._opened().call(method, *arguments)
         return result

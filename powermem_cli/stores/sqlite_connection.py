@@ -7,6 +7,7 @@ sqlite-vec, or have the bug that corrupts a WAL database two processes write to 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import shutil
 import stat
@@ -20,9 +21,16 @@ from typing import Any, Final, TypeVar
 
 import aiosqlite
 import apsw
-import sqlite_vec
 
-from powermem_cli.errors import InvariantError, PowerMemError, StoreBusy, StoreCorrupt, StoreError, StoreFull
+from powermem_cli.errors import (
+    ConfigError,
+    InvariantError,
+    PowerMemError,
+    StoreBusy,
+    StoreCorrupt,
+    StoreError,
+    StoreFull,
+)
 
 T = TypeVar("T")
 
@@ -136,7 +144,7 @@ def _configure(connection: apsw.Connection, *, readonly: bool) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
     connection.enable_load_extension(True)
-    connection.load_extension(sqlite_vec.loadable_path())
+    connection.load_extension(_sqlite_vec())
     connection.enable_load_extension(False)
     connection.create_scalar_function("lower_case", _lower, 1, deterministic=True)
     for pragma in ("trusted_schema = OFF", "temp_store = MEMORY", f"cache_size = -{CACHE_KIB}"):
@@ -151,6 +159,14 @@ def _configure(connection: apsw.Connection, *, readonly: bool) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         connection.execute(f"PRAGMA journal_size_limit = {LARGEST_WAL}")
+
+
+def _sqlite_vec() -> str:
+    """The extension's file. Found without importing the package, which loads numpy for what is not needed here."""
+    spec = importlib.util.find_spec("sqlite_vec")
+    if spec is None or spec.origin is None:
+        raise ConfigError("the Python package sqlite-vec is not installed", hint="pip install sqlite-vec")
+    return str(Path(spec.origin).parent / "vec0")
 
 
 def _lower(*texts: Any) -> Any:

@@ -28,7 +28,7 @@ from powermem_cli.terms import terms_of
 
 EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
 ID_BITS: Final = 20
-ROWS_AT_ONCE: Final = 64
+ROWS_AT_ONCE: Final = 512
 """Rows per statement. SQLite works on all of them without the GIL; row by row it would ask for it back each time."""
 MOST_NAMES: Final = 100_000
 
@@ -286,6 +286,10 @@ _LEDGER = (
 def _insert(db: apsw.Connection, statement: tuple[str, str, str], width: int, values: list[Any]) -> None:
     """Insert the rows that lie one behind another in *values*, and empty it."""
     head, row, tail = statement
-    for some in chunks(values, width * ROWS_AT_ONCE):
-        db.execute(f"{head}{','.join([row] * (len(some) // width))}{tail}", some)
+    start, left = 0, len(values) // width
+    while left:
+        # Powers of two: few different statements, so that all of them stay prepared.
+        rows = min(ROWS_AT_ONCE, 1 << (left.bit_length() - 1))
+        db.execute(f"{head}{','.join([row] * rows)}{tail}", values[start : start + rows * width])
+        start, left = start + rows * width, left - rows
     values.clear()

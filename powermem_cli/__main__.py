@@ -1,0 +1,5 @@
+"""`python -m powermem_cli`."""
+
+from powermem_cli.cli import main
+
+main()

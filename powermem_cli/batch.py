@@ -1,0 +1,201 @@
+"""Any async work over many records, a few at a time; every record read ends with exactly one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, get_args
+
+from powermem_cli.errors import InvariantError
+from powermem_cli.feed import Feed
+from powermem_cli.model import Outcome, Record, Rejected, Status
+
+Item = Record | Rejected
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
+MOST_BYTES: Final = 64 * 1024 * 1024  # in flight
+NO_JUDGEMENT_BEFORE: Final = 50  # records, before a share of failures says anything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much at once, and when to give up."""
+
+    concurrency: int = 4  # handfuls in flight
+    handful: int = 256  # records that are worked on together
+    records: int | None = None  # start no more than these
+    failures: float | None = 0.2  # more than this share (below 1) or number of records failed: stop
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has become of the records read so far; *read* is always the sum of the others once a run has ended."""
+
+    read: int = 0
+    by_status: Counter[Status] = field(default_factory=Counter)
+    memories: int = 0
+    undated: int = 0
+
+    def check(self) -> None:
+        """The conservation law. Raises InvariantError."""
+        ended = sum(self.by_status.values())
+        if ended != self.read:
+            raise InvariantError(f"{self.read} records were read, but {ended} have an outcome: {dict(self.by_status)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Handful:
+    """Neighbours in the input, worked on together; *number* counts handfuls from 0 in the order they were read."""
+
+    number: int
+    items: tuple[Item, ...]
+    outcomes: tuple[Outcome, ...] = ()
+    """One per Record among the items, in order."""
+
+
+class Batch:
+    """One run of *work* over *items*.
+
+    *report* gets each handful when all of it has ended, before the next is started in its place: what it has been
+    given is durable. An error that *work* raises ends the run: reading stops, what is in flight is waited for, and
+    the error is raised by `run`. Records that were read but not worked on then count as not_started.
+    """
+
+    def __init__(
+        self,
+        items: Iterator[Item],
+        work: Callable[[Sequence[Record]], Awaitable[Sequence[Outcome]]],
+        *,
+        limits: Limits,
+        report: Callable[[Handful], None],
+    ) -> None:
+        self._feed = Feed(items, size_of=lambda item: item.size)
+        self._work = work
+        self._limits = limits
+        self._report = report
+        self.tally = Tally()
+        self.stop_reason = "end"
+        self._running: dict[asyncio.Task[None], Handful] = {}
+        self._keys: Counter[str] = Counter()
+        self._bytes = 0
+        self._error: BaseException | None = None
+        self._next_number = 0
+
+    def stop(self, reason: str) -> None:
+        """Read no more and start no more; what is in flight is finished. The first reason counts."""
+        if self.stop_reason == "end":
+            self.stop_reason = reason
+        self._feed.stop()
+
+    async def run(self) -> Tally:
+        """Raises what *work* or the iterator raised, after the rest has ended; the tally is right all the same."""
+        try:
+            async for ready in self._feed.lists():
+                await self._take(ready)
+            await self._room_for(everything=True)
+        finally:
+            self._feed.stop()
+            for task in self._running:
+                task.cancel()
+        self.tally.check()
+        if self._error is not None:
+            raise self._error
+        return self.tally
+
+    async def _take(self, ready: list[Item]) -> None:
+        start = 0
+        while start < len(ready):
+            end = self._end_of_handful(ready, start)
+            items = tuple(ready[start:end])
+            start = end
+            self.tally.read += len(items)
+            # The first record runs alone: a refused key or a wrong model costs one call.
+            await self._room_for(items, everything=self._next_number == 1)
+            if self._stopping():
+                self.tally.by_status["not_started"] += len(items)
+            else:
+                self._start(items)
+
+    def _end_of_handful(self, ready: list[Item], start: int) -> int:
+        """As many neighbours as may be worked on together: of those with one key, the later must see the earlier."""
+        most = 1 if self._next_number == 0 else self._limits.handful
+        if self._limits.records is not None:
+            left = self._limits.records - self.tally.read
+            if left <= 0:
+                self.stop("limit")
+                return len(ready)
+            most = min(most, left)
+        keys: set[str] = set()
+        for position in range(start, min(start + most, len(ready))):
+            item = ready[position]
+            if isinstance(item, Record) and item.key is not None:
+                if item.key in keys:
+                    return position
+                keys.add(item.key)
+        return min(start + most, len(ready))
+
+    async def _room_for(self, items: Sequence[Item] = (), *, everything: bool = False) -> None:
+        """Wait until so few are in flight that *items* may start (*everything*: until nothing is)."""
+        size = sum(item.size for item in items)
+        while self._running and (
+            everything
+            or len(self._running) >= self._limits.concurrency
+            or self._bytes + size > MOST_BYTES
+            or any(isinstance(item, Record) and item.key is not None and self._keys[item.key] for item in items)
+        ):
+            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+
+    def _start(self, items: tuple[Item, ...]) -> None:
+        handful = Handful(self._next_number, items)
+        self._next_number += 1
+        task = asyncio.get_running_loop().create_task(self._work_on(handful))
+        self._running[task] = handful
+        self._bytes += sum(item.size for item in items)
+        self._keys.update(item.key for item in items if isinstance(item, Record) and item.key is not None)
+        task.add_done_callback(self._ended)
+
+    async def _work_on(self, handful: Handful) -> None:
+        records = [item for item in handful.items if isinstance(item, Record)]
+        try:
+            outcomes = await self._work(records) if records else ()
+        except Exception as error:  # noqa: BLE001 - it ends the run, and `run` raises it
+            self.tally.by_status["not_started"] += len(handful.items)
+            self._give_up(error)
+            return
+        if len(outcomes) != len(records):
+            self._give_up(InvariantError(f"{len(records)} records had {len(outcomes)} outcomes"))
+        self._count(handful, outcomes)
+        self._report(Handful(handful.number, handful.items, tuple(outcomes)))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        handful = self._running.pop(task)
+        self._bytes -= sum(item.size for item in handful.items)
+        self._keys.subtract(item.key for item in handful.items if isinstance(item, Record) and item.key is not None)
+        self._keys = +self._keys if len(self._keys) > 4 * self._limits.handful else self._keys
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._give_up(error)
+
+    def _count(self, handful: Handful, outcomes: Sequence[Outcome]) -> None:
+        tally = self.tally
+        tally.by_status["rejected"] += len(handful.items) - len(outcomes)
+        for outcome in outcomes:
+            tally.by_status[outcome.status] += 1
+            tally.memories += sum(effect.event == "ADD" for effect in outcome.effects)
+            tally.undated += outcome.record.created_at is None
+        if self._too_many_failed():
+            self.stop("too_many_failures")
+
+    def _too_many_failed(self) -> bool:
+        most, failed = self._limits.failures, self.tally.by_status["failed"]
+        if most is None or not failed:
+            return False
+        ended = sum(self.tally.by_status.values())
+        return failed > most if most >= 1 else ended >= NO_JUDGEMENT_BEFORE and failed > most * ended
+
+    def _give_up(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self.stop("error")
+
+    def _stopping(self) -> bool:
+        return self.stop_reason != "end"

@@ -1,0 +1,94 @@
+"""The program: its list of commands, and what happens around every one of them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import typer
+
+import powermem_cli
+
+COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
+MODULES: Final = {"list": "list_"}  # where the name is one of Python's own
+
+EPILOG = """
+Examples:
+
+  powermem add "Anna likes tea" --user anna
+  powermem add --file chats.jsonl
+  powermem search "what does she drink?" --user anna
+"""
+
+
+def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
+    """The Typer app with those commands: one command does not wait for the others to load."""
+    app = typer.Typer(
+        name="powermem",
+        help="Memory for AI agents: add what was said, search it later. Works with no key and no network.",
+        epilog=EPILOG,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_options)
+    for name in names:
+        module: Any = importlib.import_module(f"powermem_cli.cli.{MODULES.get(name, name)}")
+        app.command(name)(getattr(module, MODULES.get(name, name)))
+    return app
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"powermem {powermem_cli.__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+def _options(
+    _version_option: bool = typer.Option(
+        False, "-V", "--version", callback=_version, is_eager=True, help="Show the version and exit."
+    ),
+) -> None:
+    """Memory for AI agents: add what was said, search it later. Works with no key and no network."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and exit with its code."""
+    os.umask(0o077)
+    # Reader, engine and database work on threads of their own: at the default of 5 ms each hand-over costs more than
+    # the work it hands over.
+    sys.setswitchinterval(0.0005)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        build(_needed(given))(args=given, prog_name="powermem")
+    except BrokenPipeError:
+        _die_of_a_closed_pipe()
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
+
+
+def _needed(arguments: Sequence[str]) -> Sequence[str]:
+    first = arguments[0] if arguments and "_POWERMEM_COMPLETE" not in os.environ else ""
+    if first in {"-V", "--version"}:
+        return ()
+    return (first,) if first in COMMANDS else COMMANDS
+
+
+def die_of(number: int) -> None:
+    """End as the signal would have ended us: a shell's loop stops, systemd sees a clean stop."""
+    sys.stdout.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _die_of_a_closed_pipe() -> None:
+    # What is still buffered can't be written: without this the interpreter complains about it at its end.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if hasattr(signal, "SIGPIPE"):
+        die_of(signal.SIGPIPE)
+    raise SystemExit(1)

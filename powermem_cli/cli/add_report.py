@@ -1,0 +1,128 @@
+"""What `powermem add` says while it runs and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from powermem_cli.batch import STATUSES, Handful
+from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.cli.session import Run, error_as_json
+from powermem_cli.ingestion import Ingestion, Report
+from powermem_cli.model import Outcome, Record, Rejected
+from powermem_cli.output.console import is_terminal, marks_for
+from powermem_cli.output.json import write_lines
+from powermem_cli.output.progress import progress_for
+
+
+def exit_of_report(report: Report, *, signalled: bool) -> Exit:
+    """If several apply: what ended the run, then what became of the records."""
+    by_status = report.tally.by_status
+    if report.error is not None:
+        return exit_of(report.error)
+    if report.stop_reason == "deadline" or signalled:
+        return Exit.LATER
+    if report.stop_reason == "too_many_failures":
+        return Exit.NEGATIVE
+    bad = by_status["rejected"] + by_status["failed"]
+    if bad:
+        return Exit.NEGATIVE if bad == report.tally.read else Exit.PARTIAL
+    return Exit.DONE
+
+
+class Reporter:
+    """The bar while it runs, a line per record for --jsonl, the summary at the end."""
+
+    def __init__(self, run: Run, total_bytes: int | None, mode: str) -> None:
+        self._run = run
+        quiet = run.quiet > 0
+        self._progress = progress_for("none" if quiet else mode, run.stderr, run.environ)
+        self._total = total_bytes
+
+    def __enter__(self) -> Reporter:
+        self._progress.start(self._total)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._progress.finish()
+
+    def watch(self, ingestion: Ingestion, handful: Handful) -> None:
+        tally = ingestion.tally
+        self._progress.update(ingestion.bytes_read, {**tally.by_status, "read": tally.read})
+        if self._run.form == "jsonl":
+            write_lines(_record_lines(handful), self._run.stdout)
+
+    def summary(self, report: Report, job: str, code: Exit, *, says_no_llm: bool) -> None:
+        run = self._run
+        for warning in report.warnings:
+            run.note(f"warning: {warning}")
+        if run.form != "auto":
+            run.write_json(_summary(report, job, code))
+        if report.error is not None:
+            run.say_error(report.error)
+        if run.quiet and code == Exit.DONE:
+            return
+        run.say(_summary_line(report, marks_for(run.stderr).done if code == Exit.DONE else "", says_no_llm=says_no_llm))
+        if report.rejects is not None and is_terminal(run.stderr):
+            run.say(f"  set aside: {report.rejects}\n  mend them there, then: powermem add -f {report.rejects}")
+
+
+def _record_lines(handful: Handful) -> list[dict[str, Any]]:
+    outcomes = iter(handful.outcomes)
+    return [_outcome_line(next(outcomes)) if isinstance(item, Record) else _reject_line(item) for item in handful.items]
+
+
+def _outcome_line(outcome: Outcome) -> dict[str, Any]:
+    record = outcome.record
+    line: dict[str, Any] = {"type": "record"}
+    if record.source is not None:
+        line |= {"file": record.source.file, "line": record.source.line}
+    line |= {"key": record.key, "status": outcome.status}
+    if outcome.effects:
+        line["memories"] = [{"id": e.id, "event": e.event, "memory": e.memory} for e in outcome.effects]
+    if outcome.error is not None:
+        line["error"] = error_as_json(outcome.error)
+    return line
+
+
+def _reject_line(item: Rejected) -> dict[str, Any]:
+    where = item.source
+    line: dict[str, Any] = {"type": "record", "file": where.file, "line": where.line, "status": "rejected"}
+    if where.column is not None:
+        line["column"] = where.column
+    return {**line, "error": {"code": item.code, "message": item.message, "retryable": False}}
+
+
+def _summary(report: Report, job: str, code: Exit) -> dict[str, Any]:
+    tally = report.tally
+    summary: dict[str, Any] = {"type": "summary", "job": job, "read": tally.read}
+    summary |= {status: tally.by_status[status] for status in STATUSES}
+    summary |= {"memories": tally.memories, "undated": tally.undated, "seconds": round(report.seconds, 3)}
+    summary["rejects"] = None if report.rejects is None else str(report.rejects)
+    if report.error is not None:
+        summary["error"] = error_as_json(report.error)
+    summary |= {"stop_reason": _stop_reason(report), "exit_code": int(code)}
+    return summary
+
+
+def _stop_reason(report: Report) -> str:
+    if report.error is None:
+        return report.stop_reason
+    return {Exit.STORE: "store", Exit.SETUP: "auth", Exit.LATER: "provider_unavailable", Exit.BUG: "bug"}.get(
+        exit_of(report.error), "error"
+    )
+
+
+def _summary_line(report: Report, mark: str, *, says_no_llm: bool) -> str:
+    tally = report.tally
+    parts = [f"{tally.by_status['added']:,} added ({tally.memories:,} memories)"]
+    parts += [
+        f"{tally.by_status[status]:,} {status.replace('_', ' ')}" for status in STATUSES[1:] if tally.by_status[status]
+    ]
+    rate = tally.read / report.seconds if report.seconds > 0 else 0.0
+    notes: Sequence[str] = ["no LLM is configured: kept what users said"] if says_no_llm and tally.memories else []
+    undated = [f"{tally.undated:,} without a time"] if tally.undated else []
+    tail = "".join(f" ({note})" for note in [*undated, *notes])
+    stopped = "" if report.stop_reason == "end" else f" · stopped: {report.stop_reason.replace('_', ' ')}"
+    line = f"{mark} {' · '.join(parts)}   {report.seconds:.1f} s · {rate:,.0f}/s{stopped}{tail}"
+    return line.strip()

@@ -1,0 +1,47 @@
+"""Exit codes: what they mean, and which error ends in which."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from powermem_cli.errors import (
+    EmbedderMismatch,
+    InvariantError,
+    Locked,
+    PowerMemError,
+    ProviderBusy,
+    ProviderError,
+    ProviderRefused,
+    StoreBusy,
+    StoreError,
+    UsageError,
+)
+
+
+class Exit(IntEnum):
+    DONE = 0  # also: nothing new, only duplicates, no hits
+    NEGATIVE = 1  # not found, every record failed, stopped by --max-failures
+    USAGE = 2  # nothing was started
+    PARTIAL = 3  # the end was reached, at least one record was rejected or failed
+    SETUP = 4  # key, model, dimensions, quota: a person must act
+    STORE = 5  # corrupt, full, not permitted: a person must act
+    BUG = 70  # an invariant of ours is broken
+    LATER = 75  # run the same command again; what was done is kept
+
+
+# From the most special class to the most general: the first that fits counts.
+_EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
+    (UsageError, Exit.USAGE),
+    (Locked, Exit.LATER),
+    (StoreBusy, Exit.LATER),
+    (ProviderBusy, Exit.LATER),
+    (EmbedderMismatch, Exit.SETUP),
+    (ProviderRefused, Exit.SETUP),
+    (ProviderError, Exit.NEGATIVE),
+    (StoreError, Exit.STORE),
+    (InvariantError, Exit.BUG),
+)
+
+
+def exit_of(error: PowerMemError) -> Exit:
+    return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.BUG)

@@ -1,0 +1,58 @@
+"""powermem list"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Optional
+
+import typer
+
+from powermem_cli.cli.exits import Exit
+from powermem_cli.cli.options import Agent, FilterJson, RunId, User, Where, parse_filters
+from powermem_cli.cli.session import Run, command
+
+PAGE = 1000
+
+
+@command
+def list_(
+    run: Run,
+    user: User = None,
+    agent: Agent = None,
+    run_id: RunId = None,
+    limit: Annotated[int, typer.Option("-k", "--limit", min=0, help="At most so many.")] = 50,
+    after: Annotated[Optional[str], typer.Option("--after", metavar="ID", help="Go on behind this id.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
+    where: Where = None,
+    filter_json: FilterJson = None,
+) -> Exit | None:
+    """Show memories in the order they were added."""
+    filters = parse_filters(where, filter_json)
+    scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
+
+    async def pages(memory: Any) -> AsyncIterator[list[dict[str, Any]]]:
+        left, last = (None if all_ else limit), after
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            rows = (await memory.get_all(**scope, filters=filters, limit=size, after=last))["results"]
+            yield rows
+            if len(rows) < size:
+                return
+            last, left = rows[-1]["id"], None if left is None else left - size
+
+    async def work(memory: Any) -> int:
+        number = 0
+        gathered: list[dict[str, Any]] = []
+        async for rows in pages(memory):
+            number += len(rows)
+            if run.form == "json":
+                gathered += rows
+            else:
+                run.show(rows)
+        if run.form == "json":
+            run.show(gathered)
+        return number
+
+    if not run.with_memory(work):
+        run.note("no memories here")
+    return None

@@ -1,0 +1,84 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Optional
+
+import typer
+
+from powermem_cli.errors import UsageError
+
+User = Annotated[Optional[str], typer.Option("-u", "--user", "--user-id", metavar="ID", help="Whose memories.")]
+Agent = Annotated[Optional[str], typer.Option("-a", "--agent", "--agent-id", metavar="ID", help="Of which agent.")]
+RunId = Annotated[Optional[str], typer.Option("-r", "--run", "--run-id", metavar="ID", help="Of which run or session.")]
+Where = Annotated[
+    Optional[list[str]],
+    typer.Option("--where", metavar="KEY=VALUE", help="Only memories with this metadata (may be repeated)."),
+]
+FilterJson = Annotated[
+    Optional[str], typer.Option("--filter", metavar="JSON", help='Only these: {"year": {"gte": 2024}}, AND, OR, NOT.')
+]
+DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done, and do nothing.")]
+IdFile = Annotated[
+    Optional[str], typer.Option("-f", "--file", metavar="PATH", help="Ids from a file, one per line; - is stdin.")
+]
+
+
+def parse_json(text: str | None, option: str) -> Any:
+    """The value of an option that takes JSON; None if it was not given. Raises UsageError."""
+    if text is None:
+        return None
+    import json  # noqa: PLC0415 - `--help` does without
+
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{option} is not valid JSON: {error}", hint=f"""for example {option} '{{"topic": "food"}}'"""
+        ) from None
+
+
+def parse_filters(where: list[str] | None, filter_json: str | None) -> dict[str, Any] | None:
+    """--where and --filter together, as the filters of the API. Raises UsageError."""
+    parts: list[dict[str, Any]] = []
+    for pair in where or []:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--where takes KEY=VALUE, not {pair!r}")
+        # A shell has no types: 3 may have been stored as a number or as text.
+        values: list[Any] = [value, *_as_json_scalar(value)]
+        parts.append({name: {"in": values}})
+    if filter_json is not None:
+        given = parse_json(filter_json, "--filter")
+        if not isinstance(given, dict):
+            raise UsageError("--filter takes a JSON object")
+        parts.append(given)
+    return None if not parts else parts[0] if len(parts) == 1 else {"AND": parts}
+
+
+def _as_json_scalar(text: str) -> list[Any]:
+    import json  # noqa: PLC0415
+
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return []
+    return [] if isinstance(value, (str, list, dict)) else [value]
+
+
+def given_ids(ids: list[str] | None, file: str | None, stdin: Any) -> list[str]:
+    """Ids from the command line and from a file or stdin, each once, in order. Raises UsageError."""
+    found = list(ids or [])
+    source = "-" if file is None and found == ["-"] else file
+    if source == "-":
+        found = [] if found == ["-"] else found
+        found += stdin.read().split()
+    elif source is not None:
+        try:
+            with open(source, encoding="utf-8") as lines:  # noqa: PTH123
+                found += lines.read().split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{source} can't be read: {error}") from error
+    if not found:
+        raise UsageError("no id was given", hint="powermem list shows them")
+    return list(dict.fromkeys(found))

@@ -1,0 +1,220 @@
+"""One run of the program: its options, its streams, the opened memory, and the way from an error to an exit code."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, TextIO, TypeVar, get_type_hints
+
+import typer
+
+from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.errors import PowerMemError, StoreError, UsageError
+from powermem_cli.output.safe import safe
+
+T = TypeVar("T")
+
+Form = Literal["auto", "json", "jsonl"]
+
+PANEL = "Every command"
+
+
+def global_options(
+    db: Annotated[
+        str | None, typer.Option("--db", metavar="PATH|URL", help="The store to work on.", rich_help_panel=PANEL)
+    ] = None,
+    env_file: Annotated[
+        str | None,
+        typer.Option("--env-file", metavar="PATH", help="Settings instead of ./.env.", rich_help_panel=PANEL),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", metavar="PATH", help="A JSON or TOML file with settings.", rich_help_panel=PANEL),
+    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=PANEL)] = False,
+    jsonl: Annotated[
+        bool, typer.Option("--jsonl", help="One JSON object per line on stdout.", rich_help_panel=PANEL)
+    ] = False,
+    quiet: Annotated[
+        int,
+        typer.Option(
+            "-q", "--quiet", count=True, help="Say nothing on success; -qq: no errors either.", rich_help_panel=PANEL
+        ),
+    ] = 0,
+    verbose: Annotated[
+        int, typer.Option("-v", "--verbose", count=True, help="Say more; -vv: tracebacks too.", rich_help_panel=PANEL)
+    ] = 0,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=PANEL)
+    ] = False,
+) -> None:
+    """The options that every command has; `command` adds them to its signature."""
+
+
+@dataclass
+class Run:
+    """What a command works with. Streams and environment are handed in once, here."""
+
+    options: Mapping[str, Any]
+    stdin: TextIO = field(default_factory=lambda: sys.stdin)
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
+    stderr: TextIO = field(default_factory=lambda: sys.stderr)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+
+    @functools.cached_property
+    def settings(self) -> Any:
+        from powermem_cli.config import load_settings  # noqa: PLC0415 - `--help` does without
+
+        settings = load_settings(
+            db=self.options["db"],
+            env_file=self.options["env_file"],
+            config_file=self.options["config"],
+            environ=self.environ,
+        )
+        for warning in settings.warnings:
+            self.note(f"warning: {warning}")
+        return settings
+
+    @property
+    def form(self) -> Form:
+        return "json" if self.options["json_"] else "jsonl" if self.options["jsonl"] else "auto"
+
+    @property
+    def quiet(self) -> int:
+        return int(self.options["quiet"])
+
+    @property
+    def verbose(self) -> int:
+        return int(self.options["verbose"])
+
+    def user(self, given: str | None) -> str | None:
+        """--user, or else POWERMEM_USER."""
+        return given if given is not None else self.settings.user_id
+
+    def note(self, text: str) -> None:
+        """A line for the person at the terminal; nothing a program reads."""
+        if not self.quiet:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """A line on stderr, whatever -q says."""
+        print(safe(text), file=self.stderr, flush=True)
+
+    def confirm(self, question: str) -> bool:
+        """Ask; without a terminal, refuse to guess. Raises UsageError."""
+        if self.options["yes"]:
+            return True
+        if not (self.stdin.isatty() and self.stderr.isatty()):
+            raise UsageError(f"{question} There is no terminal to ask.", hint="add --yes if you mean it")
+        print(f"{safe(question)} [y/N] ", end="", file=self.stderr, flush=True)
+        return self.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def with_memory(self, work: Callable[[Any], Awaitable[T]]) -> T:
+        """Call *work* with an opened AsyncMemory, in an event loop of its own."""
+        import asyncio  # noqa: PLC0415 - `--help` does without
+
+        from powermem_cli.memory import AsyncMemory  # noqa: PLC0415
+
+        async def main() -> T:
+            async with AsyncMemory(self.settings.config) as memory:
+                return await work(memory)
+
+        return asyncio.run(main())
+
+    def show(self, rows: Sequence[Mapping[str, Any]], document: Mapping[str, Any] | None = None) -> None:
+        """Memories on stdout: a table on a terminal, lines with tabs in a pipe, JSON when asked for.
+
+        *document* is what --json prints; by default {"results": rows}.
+        """
+        from powermem_cli.output.console import is_terminal  # noqa: PLC0415 - `--help` does without
+        from powermem_cli.output.json import write_document, write_lines  # noqa: PLC0415
+        from powermem_cli.output.table import write_plain, write_table  # noqa: PLC0415
+
+        if self.form == "json":
+            write_document(document if document is not None else {"results": list(rows)}, self.stdout)
+        elif self.form == "jsonl":
+            write_lines(rows, self.stdout)
+        elif is_terminal(self.stdout):
+            write_table(rows, self.stdout, self.environ)
+        else:
+            write_plain(rows, self.stdout)
+
+    def write_json(self, value: Mapping[str, Any]) -> None:
+        """A document of its own, in the JSON form that was asked for."""
+        from powermem_cli.output.json import write_document, write_lines  # noqa: PLC0415
+
+        if self.form == "jsonl":
+            write_lines([value], self.stdout)
+        else:
+            write_document(value, self.stdout)
+
+    def fail(self, error: PowerMemError, code: Exit) -> None:
+        """Say what went wrong: on stderr for a person, and in the JSON that was asked for."""
+        if self.form != "auto":
+            self.write_json(error_as_json(error, code))
+        self.say_error(error)
+
+    def say_error(self, error: PowerMemError) -> None:
+        if self.quiet < 2:
+            hint = f"\n  hint   {error.hint}" if error.hint else ""
+            self.say(f"error: {error.message}{hint}")
+        if self.verbose >= 2:
+            self.say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+
+def error_as_json(error: PowerMemError, code: Exit | None = None) -> dict[str, Any]:
+    described: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.hint:
+        described["hint"] = error.hint
+    described["retryable"] = error.retryable
+    return described if code is None else {"type": "error", **described, "exit_code": int(code)}
+
+
+def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
+    """Make a command of `function(run, its own options…)`: adds the global options, opens a Run, sets the exit code.
+
+    This is the only place that catches PowerMemError. Docstring and options stay those of *function*.
+    """
+    shared = inspect.signature(global_options, eval_str=True)
+    own = inspect.signature(function)
+    hints = get_type_hints(function, include_extras=True)
+    parameters = [
+        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in own.parameters.items()
+        if name != "run"
+    ]
+    parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shared.parameters.values()]
+
+    @functools.wraps(function)
+    def wrapper(**values: Any) -> None:
+        run = Run({name: values.pop(name) for name in shared.parameters})
+        raise typer.Exit(int(_exit_code(run, lambda: function(run, **values))))
+
+    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper
+
+
+def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
+    try:
+        if run.options["json_"] and run.options["jsonl"]:
+            raise UsageError("--json and --jsonl exclude each other")
+        code = work()
+        run.stdout.flush()
+    except PowerMemError as error:
+        code = exit_of(error)
+        run.fail(error, code)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is left over are the streams: everything else is translated where it is opened.
+        code = Exit.STORE
+        run.fail(
+            StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io"), code
+        )
+    return Exit.DONE if code is None else code
