@@ -23,7 +23,7 @@ class Limits:
     """How much at once, and when to give up."""
 
     concurrency: int = 4  # handfuls in flight
-    handful: int = 256  # records that are worked on together
+    handful: int = 512  # records that are worked on together
     records: int | None = None  # start no more than these
     failures: float | None = 0.2  # more than this share (below 1) or number of records failed: stop
 
@@ -81,6 +81,7 @@ class Batch:
         self._bytes = 0
         self._error: BaseException | None = None
         self._next_number = 0
+        self._records_started = 0
 
     def stop(self, reason: str) -> None:
         """Read no more and start no more; what is in flight is finished. The first reason counts."""
@@ -91,8 +92,7 @@ class Batch:
     async def run(self) -> Tally:
         """Raises what *work* or the iterator raised, after the rest has ended; the tally is right all the same."""
         try:
-            async for ready in self._feed.lists():
-                await self._take(ready)
+            await self._take_all()
             await self._room_for(everything=True)
         finally:
             self._feed.stop()
@@ -103,6 +103,13 @@ class Batch:
             raise self._error
         return self.tally
 
+    async def _take_all(self) -> None:
+        try:
+            async for ready in self._feed.lists():
+                await self._take(ready)
+        except Exception as error:  # noqa: BLE001 - the iterator's; what was read before it is finished
+            self._give_up(error)
+
     async def _take(self, ready: list[Item]) -> None:
         start = 0
         while start < len(ready):
@@ -111,7 +118,7 @@ class Batch:
             start = end
             self.tally.read += len(items)
             # The first record runs alone: a refused key or a wrong model costs one call.
-            await self._room_for(items, everything=self._next_number == 1)
+            await self._room_for(items, everything=self._records_started == 1)
             if self._stopping():
                 self.tally.by_status["not_started"] += len(items)
             else:
@@ -119,7 +126,7 @@ class Batch:
 
     def _end_of_handful(self, ready: list[Item], start: int) -> int:
         """As many neighbours as may be worked on together: of those with one key, the later must see the earlier."""
-        most = 1 if self._next_number == 0 else self._limits.handful
+        most = 1 if self._records_started == 0 else self._limits.handful
         if self._limits.records is not None:
             left = self._limits.records - self.tally.read
             if left <= 0:
@@ -149,6 +156,7 @@ class Batch:
     def _start(self, items: tuple[Item, ...]) -> None:
         handful = Handful(self._next_number, items)
         self._next_number += 1
+        self._records_started += sum(isinstance(item, Record) for item in items)
         task = asyncio.get_running_loop().create_task(self._work_on(handful))
         self._running[task] = handful
         self._bytes += sum(item.size for item in items)
@@ -164,7 +172,9 @@ class Batch:
             self._give_up(error)
             return
         if len(outcomes) != len(records):
+            self.tally.by_status["not_started"] += len(handful.items)
             self._give_up(InvariantError(f"{len(records)} records had {len(outcomes)} outcomes"))
+            return
         self._count(handful, outcomes)
         self._report(Handful(handful.number, handful.items, tuple(outcomes)))
 

@@ -97,9 +97,9 @@ def parse_config(source: Mapping[str, Any] | Config) -> Config:
 
 def auto_config(env_file: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The configuration as a dict: process environment over *env_file* (./.env, if there is one) over defaults."""
-    source = DOT_ENV if env_file is None else str(env_file)
-    texts, _ = find_env_file(Path()) if env_file is None else read_env_file(Path(env_file), source)
-    form = dict_form(assemble(given_names([(os.environ, ENVIRONMENT), (texts, source)]), os.environ))
+    origin = DOT_ENV if env_file is None else Origin(str(env_file))
+    texts, _ = find_env_file(Path()) if env_file is None else read_env_file(Path(env_file), origin.source)
+    form = dict_form(assemble(given_names([(os.environ, ENVIRONMENT), (texts, origin)]), os.environ))
     form.pop("user_id", None)
     return form
 
@@ -223,13 +223,13 @@ def _copy(value: Any) -> Any:
 
 def _env_layers(
     env_file: str | None, environ: Mapping[str, str], folder: Path
-) -> tuple[list[tuple[Mapping[str, str], str]], list[str]]:
+) -> tuple[list[tuple[Mapping[str, str], Origin]], list[str]]:
     """The environment, then the file that was named, then the one that was found; and warnings."""
-    layers: list[tuple[Mapping[str, str], str]] = [(environ, ENVIRONMENT)]
+    layers: list[tuple[Mapping[str, str], Origin]] = [(environ, ENVIRONMENT)]
     warnings: list[str] = []
     if env_file is not None:
         texts, said = read_env_file(folder / env_file, env_file)
-        layers.append((texts, env_file))
+        layers.append((texts, Origin(env_file)))
         warnings += said
     # Who names the file in this folder vouches for it.
     if env_file is None or os.path.realpath(folder / env_file) != os.path.realpath(folder / ".env"):

@@ -34,7 +34,7 @@ def find_env_file(folder: Path) -> tuple[dict[str, str], list[str]]:
             values, warnings = _parsed(stream.read(), source, file.st_mode)
     except OSError as error:
         raise ConfigError(f"can't read {source}: {error.strerror}", code="config.file") from error
-    if values:
+    if values and os.name == "posix":
         _refuse_foreign(file, source, "chmod o-w .env")
         _refuse_foreign(folder.stat(), "the folder of ./.env", "chmod o-w .")
     return values, warnings
@@ -49,11 +49,11 @@ def exposure(source: str, mode: int) -> list[str]:
 
 def _refuse_foreign(found: os.stat_result, what: str, cure: str) -> None:
     """Whoever may write the file, or replace it in its folder, chooses where keys are sent."""
-    trust = "or, if you trust it, name it: --env-file .env"
+    trust = "or, if you trust it, name it: --env-file .env or auto_config('.env')"
     sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX
     if found.st_mode & stat.S_IWOTH and not sticky:
         raise ConfigError(f"{what} can be written by everybody", hint=f"{cure}, {trust}", code="config.unsafe_file")
-    if hasattr(os, "getuid") and found.st_uid not in {0, os.getuid()}:
+    if found.st_uid not in {0, os.getuid()}:
         raise ConfigError(
             f"{what} belongs to another user (uid {found.st_uid})",
             hint=f"run as its owner, {trust}",

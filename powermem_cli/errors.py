@@ -79,8 +79,15 @@ class ProviderError(PowerMemError):
 
 
 class ProviderBusy(ProviderError):
+    """*outage*: nobody gets through and waiting was given up, so it is no fault of a single record.
+
+    *retry_after* is in seconds, when the provider named them.
+    """
+
     code = "provider.unavailable"
     retryable = True
+    outage = False
+    retry_after: float | None = None
 
 
 class ProviderRefused(ProviderError):

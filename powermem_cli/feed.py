@@ -27,16 +27,18 @@ class Feed(Generic[T]):
         self._ended = False
         self._stopped = False
         self._error: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # the consumer's
+        self._arrived = asyncio.Event()
 
     def stop(self) -> None:
         """Read no more; what has been read is still given."""
         with self._change:
             self._stopped = True
             self._change.notify()
+        self._wake()  # the thread may sit in a read() that never ends
 
     async def lists(self) -> AsyncIterator[list[T]]:
         self._loop = asyncio.get_running_loop()
-        self._arrived = asyncio.Event()
         # A daemon: it may sit in a read() of a terminal or a pipe that never ends.
         threading.Thread(target=self._read, name="powermem-reader", daemon=True).start()
         while True:
@@ -69,18 +71,18 @@ class Feed(Generic[T]):
         with self._change:
             self._ready.append(item)
             self._ready_bytes += self._size_of(item)
-            first = len(self._ready) == 1
+            if len(self._ready) == 1:
+                self._wake()  # before waiting for room: one item may take all of it
             while self._full() and not self._stopped:
                 self._change.wait()
-            stopped = self._stopped
-        if first:
-            self._wake()
-        return not stopped
+            return not self._stopped
 
     def _full(self) -> bool:
         return len(self._ready) >= READ_AHEAD or self._ready_bytes >= READ_AHEAD_BYTES
 
     def _wake(self) -> None:
+        if self._loop is None:
+            return  # nobody waits yet
         try:
             self._loop.call_soon_threadsafe(self._arrived.set)
         except RuntimeError:

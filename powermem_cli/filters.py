@@ -15,14 +15,13 @@ What a test means, the same on every engine:
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from powermem_cli.errors import InvalidInput
+from powermem_cli.errors import InvalidInput, did_you_mean
 from powermem_cli.times import parse_time
 
 Op = Literal["eq", "ne", "gt", "gte", "lt", "lte", "in", "nin", "like", "ilike", "contains", "exists"]
@@ -110,7 +109,7 @@ def _entry(name: Any, value: Any, place: str, depth: int) -> Filter:
             )
         return _test(column, path, "eq", value, place)
     if not value:
-        raise InvalidInput(f"{place} names no operator", field=place, hint="one of " + " ".join(OPERATORS))
+        raise InvalidInput(f"{place} names no operator", field=place, hint="one of " + ", ".join(OPERATORS))
     tests = tuple(_test(column, path, op, operand, place) for op, operand in value.items())
     return tests[0] if len(tests) == 1 else All(tests)
 
@@ -120,7 +119,7 @@ def _field(name: Any, place: str) -> tuple[str | None, tuple[str, ...]]:
         return name, ()
     if not isinstance(name, str) or not _PATH.fullmatch(name):
         raise InvalidInput(
-            f"{str(name)[:80]!r} is no field name",
+            f"{_shown(name)} is no field name",
             field=place,
             hint="letters, digits, _ and -, with dots between the steps of a path",
         )
@@ -132,12 +131,8 @@ def _field(name: Any, place: str) -> tuple[str | None, tuple[str, ...]]:
 
 def _test(column: str | None, path: tuple[str, ...], op: Any, value: Any, place: str) -> Test:
     if op not in OPERATORS:
-        near = difflib.get_close_matches(str(op).lower().lstrip("$"), OPERATORS, 1)
-        raise InvalidInput(
-            f"{place}: {str(op)[:80]!r} is no operator",
-            field=place,
-            hint=f"did you mean {near[0]}?" if near else "one of " + " ".join(OPERATORS),
-        )
+        hint = did_you_mean(op.lstrip("$") if isinstance(op, str) else "", OPERATORS)
+        raise InvalidInput(f"{place}: {_shown(op)} is no operator", field=place, hint=hint)
     checked: Value | tuple[Value, ...]
     if op in {"in", "nin"}:
         if not isinstance(value, (list, tuple)) or len(value) > WIDEST:
@@ -164,7 +159,7 @@ def _value(column: str | None, value: Any, place: str) -> Value:
             return parse_time(value)
         except ValueError as error:
             raise InvalidInput(f"{place}: {error}", field=place) from None
-    if column == "id" and isinstance(value, str) and value.isascii() and value.isdigit():
+    if column == "id" and isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 19:
         value = int(value)
     if value is None or isinstance(value, bool):
         return value
@@ -175,7 +170,12 @@ def _value(column: str | None, value: Any, place: str) -> Value:
     if isinstance(value, str) and "\0" not in value and not any("\ud800" <= c <= "\udfff" for c in value):
         return value
     raise InvalidInput(
-        f"{place}: {str(value)[:40]!r} can't be compared",
+        f"{place}: {_shown(value)} can't be compared",
         field=place,
         hint="a string, a finite number of 64 bits, true, false or null",
     )
+
+
+def _shown(value: Any) -> str:
+    """For a message: str() of an integer, or of what holds one, fails beyond 4,300 digits."""
+    return repr(value[:40]) if isinstance(value, str) else f"a value of type {type(value).__name__}"

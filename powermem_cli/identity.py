@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from powermem_cli.model import Record
-from powermem_cli.rules import canonical_json
 
 
 class Identity(NamedTuple):
@@ -23,11 +22,14 @@ def identify(record: Record) -> Identity:
     have a record "1".
     """
     scope = record.scope
-    said: Any = record.memory if record.memory is not None else [[m.role, m.content] for m in record.messages]
-    content = _digest(["content", said, scope.user_id, scope.agent_id, scope.run_id, record.infer])
+    whose = (scope.user_id or "", scope.agent_id or "", scope.run_id or "", str(record.infer))
+    if record.memory is not None:
+        content = _digest(("memory", *whose, record.memory))
+    else:
+        content = _digest(("messages", *whose, *[part for turn in record.messages for part in (turn.role, turn.content)]))
     if record.key is None:
         return Identity(content, content)
-    return Identity(_digest(["key", record.key, scope.user_id, scope.agent_id, scope.run_id]), content)
+    return Identity(_digest(("key", *whose[:3], record.key)), content)
 
 
 def digest(text: str) -> bytes:
@@ -35,5 +37,6 @@ def digest(text: str) -> bytes:
     return blake2b(text.encode(), digest_size=16).digest()
 
 
-def _digest(value: Any) -> bytes:
-    return blake2b(canonical_json(value).encode(), digest_size=16).digest()
+def _digest(parts: tuple[str, ...]) -> bytes:
+    # No text holds U+0000, so that no two tuples give one string.
+    return blake2b("\0".join(parts).encode(), digest_size=16).digest()

@@ -5,16 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from powermem_cli.errors import ConfigError, did_you_mean
 from powermem_cli.paths import default_database
 from powermem_cli.variables import NAMES, VARIABLES, Kind, Variable
 
-ENVIRONMENT: Final = "the environment"
-DOT_ENV: Final = "./.env"
-BUILT_IN: Final = "built-in"
 DEFAULT_PROVIDERS: Final = {"vector_store": "sqlite", "embedder": "local", "llm": None, "reranker": None}
 """The sections of the dict form, and what they are when nobody says."""
 
@@ -35,9 +32,17 @@ class Origin:
 
     source: str
     variable: str | None = None
+    chosen: bool = True
+    """By the user; a .env that merely lay in the folder was not."""
 
     def __str__(self) -> str:
         return f"{self.variable} in {self.source}" if self.variable else self.source
+
+
+ENVIRONMENT: Final = Origin("the environment")
+DOT_ENV: Final = Origin("./.env", chosen=False)
+BUILT_IN: Final = Origin("built-in")
+COMMAND_LINE: Final = Origin("--db")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,11 @@ def is_secret(option: str) -> bool:
     return _SECRET.search(option) is not None
 
 
-def given_names(layers: Sequence[tuple[Mapping[str, str], str]]) -> dict[str, Located]:
+def given_names(layers: Sequence[tuple[Mapping[str, str], Origin]]) -> dict[str, Located]:
     """Name → its text. The first layer that has a name decides; an empty text there means "not set"."""
     given: dict[str, Located] = {}
-    for texts, source in reversed(layers):
-        given.update({name: Located(texts[name], Origin(source, name)) for name in NAMES if name in texts})
+    for texts, origin in reversed(layers):
+        given.update({name: Located(texts[name], replace(origin, variable=name)) for name in NAMES if name in texts})
     return {name: located for name, located in given.items() if located.value.strip()}
 
 
@@ -78,12 +83,12 @@ def assemble(
     values: Values = {}
     file = file or {}
     if db is not None:
-        _put(values, parse_db(db), Origin("--db"))
+        _put(values, parse_db(db), COMMAND_LINE)
     for section in DEFAULT_PROVIDERS:
         _fill_section(values, section, given, file.get(section, {}), Origin(file_source))
         _refuse_mixed_sources(values, section)
     if values["vector_store", "provider"].value == "sqlite" and ("vector_store", "config", "path") not in values:
-        _put(values, {("vector_store", "config", "path"): str(default_database(environ))}, Origin(BUILT_IN))
+        _put(values, {("vector_store", "config", "path"): str(default_database(environ))}, BUILT_IN)
     for variable in VARIABLES:
         if len(variable.path) == 1:
             _put_given(values, variable, given)
@@ -115,7 +120,7 @@ def unused_names(given: Mapping[str, Located], values: Values) -> list[str]:
         section, located = variable.path[0], given.get(variable.name)
         if variable.provider is None and section in {"embedder", "llm"} and variable.path[1] == "config" and located:
             chosen = values.get((section, "provider"))
-            if located.origin.source != ENVIRONMENT and (chosen is None or chosen.origin.source == BUILT_IN):
+            if located.origin.source != ENVIRONMENT.source and (chosen is None or chosen.origin == BUILT_IN):
                 said.append(f"{located.origin} has no effect without {_PROVIDER_NAMES[section]}")
     return said
 
@@ -128,7 +133,7 @@ def _fill_section(
         return
     values[section, "provider"] = provider
     # EMBEDDING_MODEL and its like, alone, are no choice of a provider: the built-in one takes no options.
-    if section != "embedder" or provider.origin.source != BUILT_IN:
+    if section != "embedder" or provider.origin != BUILT_IN:
         for variable in VARIABLES:
             if variable.path[:2] == (section, "config") and variable.provider in {None, provider.value}:
                 _put_given(values, variable, given)
@@ -149,7 +154,7 @@ def _provider(
     if switch:
         raise ConfigError(f"{switch.origin} needs RERANKER_PROVIDER, which is not set", code="config.missing")
     default = DEFAULT_PROVIDERS[section]
-    return Located(default, Origin(BUILT_IN)) if default else None
+    return Located(default, BUILT_IN) if default else None
 
 
 def _put(values: Values, leaves: Mapping[OptionPath, Any], origin: Origin) -> None:
@@ -192,13 +197,13 @@ def _converted(located: Located, kind: Kind) -> Any:
 def _refuse_mixed_sources(values: Values, section: str) -> None:
     """A .env that came with a folder may say where its own secrets go, but not where those of the user go."""
     for path, address in values.items():
-        if path[0] != section or path not in _ADDRESSES or address.origin.source != DOT_ENV:
+        if path[0] != section or path not in _ADDRESSES or address.origin.chosen:
             continue
         for other, secret in values.items():
-            if other[0] == section and is_secret(other[-1]) and secret.origin.source != DOT_ENV:
+            if other[0] == section and is_secret(other[-1]) and secret.origin.chosen:
                 raise ConfigError(
                     f"{address.origin} would be sent the secret of {secret.origin}",
-                    hint="put both into one place, or, if you trust the file, name it: --env-file .env",
+                    hint="put both into one place, or, if you trust the file, name it: --env-file .env or auto_config('.env')",
                     code="config.mixed_sources",
                 )
 
@@ -232,9 +237,8 @@ def parse_db(db: str) -> dict[OptionPath, Any]:
             hint=did_you_mean(scheme, ("sqlite", *_SCHEMES)),
             code="config.value",
         )
-    parts = _server(db)
     provider = _SCHEMES[provider]
-    return _store(provider, dict(zip(_URL_OPTIONS[provider], parts, strict=True)))
+    return _store(provider, {"dsn": None, **dict(zip(_URL_OPTIONS[provider], _server(db), strict=True))})
 
 
 def _store(provider: str, options: Mapping[str, Any]) -> dict[OptionPath, Any]:

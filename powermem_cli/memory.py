@@ -26,7 +26,7 @@ from powermem_cli.terms import query_terms
 
 logger = logging.getLogger("powermem")
 
-WRITES_AT_ONCE: Final = 512  # records in one transaction
+WRITES_AT_ONCE: Final = 1024  # records in one transaction
 LARGEST_ID: Final = 2**63 - 1
 
 OnChange = Literal["update", "skip", "add"]
@@ -402,10 +402,10 @@ class _Plan:
         if applied.known is not None:  # another run was first
             self.compare({applied.known.key: applied.known})
             return
-        texts = [*self.facts.texts, *[""] * len(applied.events)]
-        effects = tuple(
-            Effect(event, id, text) for (event, id), text in zip(applied.events, texts, strict=False) if event != "NONE"
-        )
+        # Deletions come last, and have no text.
+        texts = self.facts.texts + ("",) * (len(applied.events) - len(self.facts.texts))
+        done = zip(applied.events, texts, strict=True)
+        effects = tuple([Effect(event, id, text) for (event, id), text in done if event != "NONE"])
         if effects:
             self._end("updated" if self._old is not None else "added", effects)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from powermem_cli.errors import PowerMemError
 
@@ -87,16 +87,14 @@ class StoredMemory:
     updated_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A memory that a search came upon. What *score* means is said by who returns it."""
 
     id: int
     score: float
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
+class Effect(NamedTuple):
     """What one record did to one memory."""
 
     event: Event
@@ -104,8 +102,7 @@ class Effect:
     memory: str
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one record ended; *error* is set exactly when *status* is "failed"."""
 
     record: Record

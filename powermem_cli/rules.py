@@ -49,6 +49,8 @@ def check_id(value: Any, field: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > 64:  # no id of anything; str() refuses thousands of digits
+            raise InvalidInput(f"{field} is no 64-bit integer", field=field, code="input.number")
         value = str(value)
     if not isinstance(value, str):
         raise InvalidInput(f"{field} must be a string, not {_kind(value)}", field=field, code="input.type")
@@ -94,12 +96,12 @@ def _message(value: Any, field: str) -> Message | None:
     role = value.get("role", "user")
     if not isinstance(role, str) or not role or len(role) > 64 or _CONTROL.search(role):
         raise InvalidInput(f"{field}.role must be a short string", field=f"{field}.role", code="input.type")
-    if "content" not in value:
+    if "content" not in value and not (value.get("tool_calls") or value.get("function_call")):
         raise InvalidInput(f"{field} has no content", field=field, code="input.missing")
-    content = value["content"]
+    content = value.get("content")
     if isinstance(content, (list, tuple)):
         content = _joined_parts(content, f"{field}.content")
-    if content is None or content == "":
+    if content is None or (isinstance(content, str) and (not content or content.isspace())):
         return None
     return Message(role.lower(), check_text(content, f"{field}.content"))
 
@@ -114,7 +116,7 @@ def _joined_parts(parts: Sequence[Any], field: str) -> str:
             text = part.get("text")
             if isinstance(text, str):
                 texts.append(text)
-            elif part.get("type") in {None, "text"}:
+            elif part.get("type") in (None, "text"):
                 raise InvalidInput(f"{field}[{i}].text must be text", field=field, code="input.type")
         else:
             raise InvalidInput(f"{field}[{i}] must be a part with text", field=field, code="input.type")
@@ -159,7 +161,7 @@ def _json(value: Any, field: str, depth: int) -> Any:
             if not isinstance(key, str):
                 raise InvalidInput(f"{field} has a key that is {_kind(key)}", field=field, code="input.type")
             _json(key, field, depth)
-        return {key: _json(one, f"{field}.{key}", depth + 1) for key, one in value.items()}
+        return {key: _json(one, f"{field}.{key[:80]}", depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_json(one, field, depth + 1) for one in value]
     raise InvalidInput(

@@ -22,6 +22,11 @@ _PAIRED = (
 )
 # Combining marks stay in their word: without them Hindi or Arabic falls to pieces.
 _MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0903\u093a-\u094f\u0951-\u0963\u0981-\u0dff"
+# Punctuation and signs within those ranges, as the Hebrew hyphen and the katakana middle dot: they part words, too.
+_SIGNS = re.compile(
+    "[\u05be\u05c0\u05c3\u05c6\u09f2\u09f3\u09fa\u09fb\u09fd\u0a76\u0af0\u0af1\u0b70\u0bf3-\u0bfa\u0c77\u0c7f\u0c84\u0d4f"
+    "\u0d79\u0df4\u0e3f\u0e4f\u0e5a\u0e5b\u104a-\u104f\u109e\u109f\u17d4-\u17d6\u17d8-\u17db\u309b\u309c\u30a0\u30fb]"
+)
 _WORDS = re.compile(rf"[{_PAIRED}]+|(?:[^\W_{_PAIRED}]|[{_MARKS}])+(?:['’](?:[^\W_{_PAIRED}]|[{_MARKS}])+)*")
 _ASCII_WORDS = re.compile(r"[a-z0-9]+(?:'[a-z0-9]+)*")
 _PAIRED_START = re.compile(f"[{_PAIRED}]")
@@ -43,15 +48,15 @@ STOP_WORDS: Final = frozenset(
 """Words that say how an English question is asked, not what it is about."""
 
 
-class _Terms(dict[str, tuple[str, ...]]):
-    """Word → its terms, worked out once. Emptied when full: a text's words come again at once."""
+class _Terms(dict[str, str]):
+    """Word → its terms with blanks between, worked out once. Emptied when full: a text's words come again at once."""
 
     def __init__(self) -> None:
         super().__init__()
         self._stemmer: Any = None
         self._lock = threading.Lock()  # a stemmer holds its word; a store's thread and the event loop both ask
 
-    def __missing__(self, word: str) -> tuple[str, ...]:
+    def __missing__(self, word: str) -> str:
         with self._lock:
             if len(self) >= CACHED_WORDS:
                 self.clear()
@@ -59,14 +64,14 @@ class _Terms(dict[str, tuple[str, ...]]):
             self[word] = terms
         return terms
 
-    def _terms(self, word: str) -> tuple[str, ...]:
+    def _terms(self, word: str) -> str:
         if _PAIRED_START.match(word):
-            return (word,) if len(word) == 1 else tuple(word[i : i + 2] for i in range(len(word) - 1))
+            return word if len(word) == 1 else " ".join(word[i : i + 2] for i in range(len(word) - 1))
         if not word.isascii():
             word = _ACCENTS.sub("", unicodedata.normalize("NFD", word))
         word = word.replace("’", "'")[:LONGEST_TERM]
         stem = word if word.isdigit() or len(word) < 3 else self._stem(word)
-        return (stem.replace("'", ""),) if stem.replace("'", "") else ()
+        return stem.replace("'", "")
 
     def _stem(self, word: str) -> str:
         if self._stemmer is None:
@@ -83,17 +88,17 @@ def words_of(text: str) -> list[str]:
     """The words of a text in lower case, in order; runs of an unspaced script are one word."""
     if text.isascii():
         return _ASCII_WORDS.findall(text.lower())
-    return _WORDS.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORDS.findall(_SIGNS.sub(" ", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def terms_of(text: str) -> list[str]:
     """The terms of a text in order, with repeats."""
-    known = _terms
-    return [term for word in words_of(text) for term in known[word]]
+    terms = list(map(_terms.__getitem__, words_of(text)))
+    return terms if text.isascii() else " ".join(terms).split()
 
 
 def query_terms(query: str) -> list[str]:
     """The terms to look for: each once, without stop words unless there is nothing else."""
     words = words_of(query)
     wanted = [word for word in words if word.replace("’", "'") not in STOP_WORDS] or words
-    return list(dict.fromkeys(term for word in wanted for term in _terms[word]))
+    return list(dict.fromkeys(" ".join(_terms[word] for word in wanted).split()))

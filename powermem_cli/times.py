@@ -13,8 +13,10 @@ YEAR_2200: Final = 7_258_118_400_000_000
 MICROSECOND: Final = timedelta(microseconds=1)
 
 _RFC3339 = re.compile(
-    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(:\d{2})?(?:[.,](\d{1,9}))?\s*(Z|z|UTC|[+-]\d{2}:?\d{2})?)?"
+    r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?:(:\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|z|UTC|[+-]\d{2}:?\d{2})?)?",
+    re.ASCII,
 )
+_NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?", re.ASCII)
 
 
 def now() -> int:
@@ -53,16 +55,16 @@ def _from_rfc3339(found: re.Match[str]) -> int:
 
 
 def _from_epoch(value: float | str) -> int:
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise ValueError(f"{str(value)[:40]!r} is no time: write RFC 3339, as 2026-03-01T09:30:00Z") from None
-    if not abs(number) < 1e17:  # NaN and infinities too
-        raise ValueError(f"the time {str(value)[:40]!r} is not between 1900 and 2200")
-    size = abs(number)
+    if isinstance(value, str):
+        if not _NUMBER.fullmatch(value):
+            raise ValueError(f"{value[:40]!r} is no time: write RFC 3339, as 2026-03-01T09:30:00Z")
+        value = float(value) if "." in value else int(value)
+    size = abs(value)
+    if not size < 1e17:  # NaN and infinities too
+        raise ValueError("a number of this size is no time between 1900 and 2200")
     scale = 1_000_000 if size < 1e11 else 1_000 if size < 1e14 else 1
     # An integer of microseconds is exact; a float of seconds is rounded where its digits end.
-    return int(value) * scale if isinstance(value, int) else round(number * scale)
+    return value * scale if isinstance(value, int) else round(value * scale)
 
 
 def format_time(micros: int) -> str:

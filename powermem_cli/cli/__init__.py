@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any, Final
 import typer
 
 import powermem_cli
+from powermem_cli.cli.exits import die_of
 
 COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
 MODULES: Final = {"list": "list_"}  # where the name is one of Python's own
@@ -63,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Reader, engine and database work on threads of their own: at the default of 5 ms each hand-over costs more than
     # the work it hands over.
     sys.setswitchinterval(0.0005)
+    # Records in flight are many small values without cycles: looking through them every 700 finds nothing.
+    gc.set_threshold(50_000, 20, 20)
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         build(_needed(given))(args=given, prog_name="powermem")
@@ -77,13 +81,6 @@ def _needed(arguments: Sequence[str]) -> Sequence[str]:
     if first in {"-V", "--version"}:
         return ()
     return (first,) if first in COMMANDS else COMMANDS
-
-
-def die_of(number: int) -> None:
-    """End as the signal would have ended us: a shell's loop stops, systemd sees a clean stop."""
-    sys.stdout.flush()
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
 
 
 def _die_of_a_closed_pipe() -> None:

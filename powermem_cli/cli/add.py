@@ -12,7 +12,7 @@ from typing import Annotated, Any, BinaryIO, Optional, cast
 
 import typer
 
-from powermem_cli.cli.exits import Exit
+from powermem_cli.cli.exits import Exit, die_of
 from powermem_cli.cli.options import Agent, DryRun, RunId, User, parse_json
 from powermem_cli.cli.session import Run, command
 from powermem_cli.errors import UsageError
@@ -71,7 +71,7 @@ def add(
         str, typer.Option("--on-change", help="A known key says something new: update, skip or add.")
     ] = "update",
     concurrency: Annotated[int, typer.Option("-c", "--concurrency", min=1, help="Groups of records in flight.")] = 4,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Records per group.")] = 256,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Records per group.")] = 512,
     max_failures: Annotated[
         str, typer.Option("--max-failures", metavar="N|P%|none", help="Stop when more than this failed.")
     ] = "20%",
@@ -168,7 +168,7 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
     from powermem_cli.ingestion import Ingestion, total_bytes, until_stopped  # noqa: PLC0415
     from powermem_cli.paths import state_folder  # noqa: PLC0415
 
-    reporter = Reporter(run, total_bytes(inputs), options.progress)
+    reporter = Reporter(run, total_bytes(inputs), cast("Any", options.progress))
 
     async def work(memory: Any) -> Exit:
         store_id = await memory.store_identity()
@@ -203,8 +203,6 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
         code = exit_of_report(report, signalled=signals.caught is not None)
         reporter.summary(report, name, code, says_no_llm=memory.keeps_what_is_said and reading.infer is not False)
         if signals.caught is not None:
-            from powermem_cli.cli import die_of  # noqa: PLC0415
-
             await memory.close()
             die_of(signals.caught)
         return code

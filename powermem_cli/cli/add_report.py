@@ -12,7 +12,7 @@ from powermem_cli.ingestion import Ingestion, Report
 from powermem_cli.model import Outcome, Record, Rejected
 from powermem_cli.output.console import is_terminal, marks_for
 from powermem_cli.output.json import write_lines
-from powermem_cli.output.progress import progress_for
+from powermem_cli.output.progress import Mode, progress_for
 
 
 def exit_of_report(report: Report, *, signalled: bool) -> Exit:
@@ -33,7 +33,7 @@ def exit_of_report(report: Report, *, signalled: bool) -> Exit:
 class Reporter:
     """The bar while it runs, a line per record for --jsonl, the summary at the end."""
 
-    def __init__(self, run: Run, total_bytes: int | None, mode: str) -> None:
+    def __init__(self, run: Run, total_bytes: int | None, mode: Mode) -> None:
         self._run = run
         quiet = run.quiet > 0
         self._progress = progress_for("none" if quiet else mode, run.stderr, run.environ)
@@ -48,7 +48,7 @@ class Reporter:
 
     def watch(self, ingestion: Ingestion, handful: Handful) -> None:
         tally = ingestion.tally
-        self._progress.update(ingestion.bytes_read, {**tally.by_status, "read": tally.read})
+        self._progress.update(ingestion.bytes_read, {str(status): number for status, number in tally.by_status.items()})
         if self._run.form == "jsonl":
             write_lines(_record_lines(handful), self._run.stdout)
 

@@ -1,7 +1,10 @@
-"""Exit codes: what they mean, and which error ends in which."""
+"""How the program ends: exit codes, which error ends in which, and death by a signal."""
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from enum import IntEnum
 
 from powermem_cli.errors import (
@@ -45,3 +48,10 @@ _EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
 
 def exit_of(error: PowerMemError) -> Exit:
     return next((code for kind, code in _EXIT_OF if isinstance(error, kind)), Exit.BUG)
+
+
+def die_of(number: int) -> None:
+    """End as the signal would have ended us: a shell's loop stops, systemd sees a clean stop."""
+    sys.stdout.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar, get_type_hints
 import typer
 
 from powermem_cli.cli.exits import Exit, exit_of
-from powermem_cli.errors import PowerMemError, StoreError, UsageError
+from powermem_cli.errors import InvariantError, PowerMemError, StoreError, UsageError
 from powermem_cli.output.safe import safe
 
 T = TypeVar("T")
@@ -217,4 +217,9 @@ def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
         run.fail(
             StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io"), code
         )
+    except Exception as error:  # noqa: BLE001 - the last resort: whatever nobody foresaw is a bug of ours
+        code = Exit.BUG
+        bug = InvariantError(f"{type(error).__name__}: {error}", hint="please report this, with what -vv prints")
+        bug.__cause__ = error
+        run.fail(bug, code)
     return Exit.DONE if code is None else code

@@ -34,7 +34,7 @@ from powermem_cli.stores.sqlite_writer import Writer
 T = TypeVar("T")
 
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
-CANDIDATES: Final = 2000  # nearest by signs that are looked at again by value
+CANDIDATES: Final = 1000  # nearest by signs that are looked at again by value
 DEFAULT_COLLECTION: Final = "memories"
 
 
@@ -199,6 +199,6 @@ def _matching(terms: int, condition: str) -> str:
     """The statement that adds up, per memory, what its terms are worth: base.py says why each part is there."""
     each = " UNION ALL ".join(["SELECT rowid AS id, ? AS worth FROM words WHERE words MATCH ?"] * terms)
     return f"""
-        SELECT m.id, sum(worth) * 2.2 / (1 + 1.2 * (0.25 + 0.75 * m.length / {TYPICAL_LENGTH})) AS score
-        FROM ({each}) t CROSS JOIN memories m ON m.id = t.id WHERE {condition}
-        GROUP BY m.id ORDER BY score DESC, m.id LIMIT ?"""
+        SELECT m.id, t.worth * 2.2 / (1 + 1.2 * (0.25 + 0.75 * m.length / {TYPICAL_LENGTH})) AS score
+        FROM (SELECT id, sum(worth) AS worth FROM ({each}) GROUP BY id) t CROSS JOIN memories m ON m.id = t.id
+        WHERE {condition} ORDER BY score DESC, m.id LIMIT ?"""

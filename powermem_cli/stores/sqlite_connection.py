@@ -37,7 +37,7 @@ T = TypeVar("T")
 BUSY_TIMEOUT: Final = 30.0  # seconds another process may hold the write lock
 CACHE_KIB: Final = 16 * 1024
 MAPPED: Final = 1 << 30  # bytes of the database a reader may map
-CHECKPOINT_PAGES: Final = 2000  # 16 MB of WAL, then it is moved into the database
+CHECKPOINT_PAGES: Final = 6000  # 48 MB of WAL, then it is moved into the database
 LARGEST_WAL: Final = 64 * 1024 * 1024  # bytes the WAL file is cut back to when it is reset
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import apsw
@@ -16,7 +16,7 @@ SELECT_MEMORY: Final = """
 SELECT m.id, m.text, (SELECT name FROM names WHERE number = m.user), (SELECT name FROM names WHERE number = m.agent),
        (SELECT name FROM names WHERE number = m.run), json(m.metadata), m.created_at, m.updated_at FROM memories m
 """
-KEYS_AT_ONCE: Final = 200
+MOST_KEYS_AT_ONCE: Final = 1024
 NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 
@@ -34,25 +34,24 @@ def meta(db: apsw.Connection, name: str) -> Any:
     return None if row is None else row[0]
 
 
-def chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
+def in_chunks(keys: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Marks for `IN (…)` and the values for them: filled up with NULLs to a power of two, so that there are few
+    different statements and all of them stay prepared.
+    """
+    for start in range(0, len(keys), MOST_KEYS_AT_ONCE):
+        some = list(keys[start : start + MOST_KEYS_AT_ONCE])
+        some += [None] * ((1 << (len(some) - 1).bit_length()) - len(some))
+        yield ",".join("?" * len(some)), some
 
 
 def ledger_rows(db: apsw.Connection, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
     found: dict[bytes, LedgerRow] = {}
-    for some in chunks(keys, KEYS_AT_ONCE):
-        # Every chunk has the same number of marks, so the statement is prepared once.
-        padded = (*some, *([None] * (KEYS_AT_ONCE - len(some))))
-        sql = (
-            f"SELECT key, content, status, memory_ids, tries, job, at FROM ledger WHERE key IN ({_marks(KEYS_AT_ONCE)})"
-        )
-        for key, content, status, ids, tries, job, at in db.execute(sql, padded):
+    for marks, some in in_chunks(keys):
+        sql = f"SELECT key, content, status, memory_ids, tries, job, at FROM ledger WHERE key IN ({marks})"
+        rows: Any = db.execute(sql, some)
+        for key, content, status, ids, tries, job, at in rows:
             found[key] = LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
     return found
-
-
-def _marks(number: int) -> str:
-    return ",".join("?" * number)
 
 
 def frequencies(db: apsw.Connection, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:

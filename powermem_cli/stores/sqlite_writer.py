@@ -14,10 +14,9 @@ from powermem_cli.model import Event, Scope, Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.stores.sqlite_rows import (
-    KEYS_AT_ONCE,
     NOBODY,
-    chunks,
     count,
+    in_chunks,
     ledger_rows,
     meta,
     mismatch,
@@ -98,6 +97,7 @@ class _Batch:
         self._numbers = numbers
         self._writes = writes
         self._ledger = ledger_rows(db, [w.ledger.key for w in writes if w.ledger is not None])
+        self._scopes: dict[tuple[str | None, ...], ScopeNumbers] = {}
         self._next_id = 0
         self._memories: list[Any] = []
         self._embeddings: list[Any] = []
@@ -202,10 +202,10 @@ class _Batch:
     def _note(self, ledger: Ledger, old: LedgerRow | None, events: Sequence[tuple[Event, int]]) -> None:
         status = ledger.status or ("done" if events else "no_facts")
         tries = (old.tries if old is not None else 0) + (status == "failed")
-        ids = tuple(id for event, id in events if event in {"ADD", "UPDATE"})
+        ids = tuple([id for event, id in events if event in {"ADD", "UPDATE"}])
         row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
         self._ledger[ledger.key] = row
-        listed = f"[{','.join(map(str, ids))}]"
+        listed = f"[{ids[0]}]" if len(ids) == 1 else f"[{','.join(map(str, ids))}]"
         self._noted += (row.key, row.content, row.status, listed, row.tries, row.job, row.at)
 
     def _flush(self) -> None:
@@ -218,10 +218,11 @@ class _Batch:
             *{c.digest for w in self._writes for c in w.changes if isinstance(c, Insert) and c.unless_known},
         ]
         found: dict[tuple[bytes, ScopeNumbers], int] = {}
-        for some in chunks(digests, KEYS_AT_ONCE):
-            padded = (*some, *([None] * (KEYS_AT_ONCE - len(some))))
-            sql = f"SELECT digest, user, agent, run, min(id) FROM memories WHERE digest IN ({_SOME_DIGESTS}) GROUP BY 1, 2, 3, 4"
-            rows: Any = self._db.execute(sql, padded)
+        for marks, some in in_chunks(digests):
+            sql = (
+                f"SELECT digest, user, agent, run, min(id) FROM memories WHERE digest IN ({marks}) GROUP BY 1, 2, 3, 4"
+            )
+            rows: Any = self._db.execute(sql, some)
             found.update({(digest, (user, agent, run)): id for digest, user, agent, run, id in rows})
         return found
 
@@ -250,7 +251,12 @@ class _Batch:
         return id
 
     def _scope_numbers(self, scope: Scope) -> ScopeNumbers:
-        return self._number(scope.user_id), self._number(scope.agent_id), self._number(scope.run_id)
+        whose = (scope.user_id, scope.agent_id, scope.run_id)
+        numbers = self._scopes.get(whose)
+        if numbers is None:
+            user, agent, run = map(self._number, whose)
+            numbers = self._scopes[whose] = (user, agent, run)
+        return numbers
 
     def _number(self, name: str | None) -> int | None:
         if name is None:
@@ -271,7 +277,6 @@ def _indexed(terms: dict[str, None], user: int | None) -> str:
     return f"{' '.join(terms)} {prefix}{f' {prefix}'.join(terms)}"
 
 
-_SOME_DIGESTS = ",".join("?" * KEYS_AT_ONCE)
 _MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?))", "")
 _EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
 _WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")

@@ -1,0 +1,117 @@
+"""One opened file or pipe: gunzipped, decoded, its format known; and the records in it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from types import TracebackType
+
+from powermem_cli.errors import UsageError
+from powermem_cli.model import Record, Rejected, Source
+from powermem_cli.readers.base import FORMATS, LONGEST_RECORD, Position, Reading, target_of
+from powermem_cli.readers.encoding import check_is_text, encoding_of, is_exact
+from powermem_cli.readers.faults import Faults
+from powermem_cli.readers.lines import Lines
+from powermem_cli.readers.sniff import find_format
+from powermem_cli.readers.source import GZIP_MAGIC, ByteSource, FileBytes, Inflated, Transcoded
+
+
+class Input:
+    """A context manager; iterate once. Raises UsageError if it can't be read as *reading* says.
+
+    *piped*: what is missing at the end will never come. *start* is where to go on, if that is possible.
+    """
+
+    def __init__(
+        self, file: FileBytes, name: str, reading: Reading, *, start: Position | None = None, piped: bool = False
+    ) -> None:
+        self.name = name
+        self.label = "stdin" if name == "-" else name  # for messages
+        self._file = file
+        self._piped = piped
+        is_gzip = file.peek(2).startswith(GZIP_MAGIC)
+        plain = Inflated(file) if is_gzip else file
+        self.encoding, mark = encoding_of(plain.peek(4), reading.encoding)
+        if not self.encoding.startswith(("utf-16", "utf-32")):
+            check_is_text(plain.ahead, self.label)
+        plain.skip(mark)
+        self.beginning = Position(mark)
+        self.source, measure = self._decoded(plain)
+        self.faults = Faults(self.encoding, measure)
+        self.reading = replace(reading, format=find_format(self.source, self.label, reading))
+        how = FORMATS[self.format]
+        self.growing = file.size is not None and not piped
+        self.resumable = self.growing and not is_gzip and how.cut != "json" and is_exact(self.encoding)
+        self.start = start if self.resumable and start is not None and start.byte > mark else None
+        self.unfinished: Source | None = None
+        self._check_user()
+        self._reader: Iterable[Record | Rejected] = importlib.import_module(f"powermem_cli.readers.{how.cut}").Reader(
+            self
+        )
+
+    @property
+    def format(self) -> str:
+        return self.reading.format
+
+    @property
+    def size(self) -> int | None:
+        """Bytes on disk; None for a pipe and for what does not know its size."""
+        return self._file.size
+
+    @property
+    def consumed(self) -> int:
+        """Bytes of `size` that were read so far."""
+        return self._file.consumed
+
+    def __iter__(self) -> Iterator[Record | Rejected]:
+        return iter(self._reader)
+
+    def __enter__(self) -> Input:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if not self._piped:
+            self._file.close()
+
+    def lines(self, start: Position | None = None) -> Lines:
+        """The lines from *start* on; without it, from where `source` stands now."""
+        if start is None:
+            return Lines(self.source, self.beginning, self.faults.measure)
+        start = self._line_start(start)
+        self._file.seek(start.byte)
+        source, measure = self._decoded(self._file)
+        return Lines(source, start, measure)
+
+    def _line_start(self, start: Position) -> Position:
+        """*start*; but if it is the end of a line that had no newline yet and has grown, where that line begins."""
+        newline = "\n".encode(self.encoding)
+        width = len(newline)
+        self._file.seek(start.byte - width)
+        if self._file.peek(width + 1)[:width] in {newline, self._file.ahead}:
+            return start
+        reach = min(start.byte - self.beginning.byte, LONGEST_RECORD)
+        self._file.seek(start.byte - reach)
+        before = self._file.peek(reach)[:reach]
+        at = before.rfind(newline)
+        while at > 0 and at % width:  # halves of two characters
+            at = before.rfind(newline, 0, at + width - 1)
+        return Position(start.byte - reach + at + width if at >= 0 else self.beginning.byte, start.line)
+
+    def _decoded(self, source: ByteSource) -> tuple[ByteSource, Callable[[bytes], int]]:
+        if self.encoding == "utf-8":
+            return source, len
+        transcoded = Transcoded(source, self.encoding)
+        return transcoded, transcoded.measure
+
+    def _check_user(self) -> None:
+        said = self.reading.scope.user_id is not None or "user_id" in map(target_of, self.reading.mapping)
+        if FORMATS[self.format].needs_user and not said:
+            raise UsageError(
+                f"{self.label}: {self.format} files do not say whose conversations they hold", hint="say it with --user"
+            )
