@@ -1,0 +1,366 @@
+"""The one place that calls a provider: sends, waits and tries again, and lets no key and no endless answer through."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import random
+import ssl
+import weakref
+import zlib
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from urllib.parse import quote
+
+import anyio
+
+from powermem_cli.config import masked
+from powermem_cli.errors import ConfigError, ProviderBusy, ProviderError, ProviderRefused
+from powermem_cli.providers.address import check_resolved, checked_url
+from powermem_cli.providers.base import Usage
+from powermem_cli.providers.pace import Pace
+from powermem_cli.providers.verdict import Asked, bad_response, judge, judge_error_in_success, named_limits
+from powermem_cli.retry import Failure, RetryPolicy, decide
+
+if TYPE_CHECKING:
+    import httpx
+
+LARGEST_BODY: Final = 64 * 1024 * 1024  # bytes, unpacked
+_INFLATION: Final = 200  # unpacked bytes per byte sent; embeddings and prose stay far below
+_UNSUSPECTED: Final = 1024 * 1024  # bytes, unpacked: so little is no bomb
+_CONNECT: Final = 5.0  # seconds
+_HEADERS: Final = {
+    "User-Agent": "powermem-cli",
+    "Content-Type": "application/json",
+    "Accept": "application/json",
+    "Accept-Encoding": "gzip",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transport:
+    """How calls to one provider travel."""
+
+    timeout: float = 60.0
+    """Seconds for one attempt from the first byte sent to the last one read."""
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    patience: float = 300.0
+    """Seconds a provider may be down, or refuse every call, before it is given up; also the longest Retry-After."""
+    rpm: float | None = None
+    tpm: float | None = None
+    concurrency: int | None = None
+    random: Callable[[], float] = random.random
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an answer held once it was read, and the tokens it names: None where it names none."""
+
+    value: Any
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One POST. *read* makes an Answer of the parsed body, or raises ProviderError; *tokens* is an estimate."""
+
+    path: str
+    body: Mapping[str, Any]
+    read: Callable[[Any], Answer]
+    tokens: int
+
+
+class Api:
+    """The HTTP interface of one provider and model. Opened by the first call, in the event loop of that call."""
+
+    def __init__(
+        self,
+        provider: str,
+        model: str,
+        base_url: str,
+        transport: Transport,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        rate_limits: frozenset[str] = frozenset(),
+    ) -> None:
+        self._url = checked_url(base_url, provider, with_key=key is not None)
+        self._with_key = key is not None
+        self._hidden = _hidden_forms(key) if key else {}
+        self._headers = {**_HEADERS, **(headers or {})}
+        self._asked = Asked(provider, model, self._url, masked(key) if key else "", rate_limits)
+        self._transport = transport
+        self._pace = Pace(
+            provider,
+            concurrency=transport.concurrency,
+            rpm=transport.rpm,
+            tpm=transport.tpm,
+            patience=transport.patience,
+            random=transport.random,
+        )
+        self._connection: _Connection | None = None
+        self.usage = Usage()
+
+    async def post(self, call: Call) -> tuple[Any, Usage]:
+        """The value that was read from the answer, and what it took. Raises ProviderError, ConfigError."""
+        content = json.dumps(call.body, separators=(",", ":")).encode()
+        failures: list[Failure] = []
+        known, used = self._pace.successes, Usage()
+        while True:
+            turn = await self._pace.turn(call.tokens)
+            try:
+                outcome = await self._attempt("POST", call.path, content, call.read)
+            except BaseException:
+                self._pace.withdraw(turn)
+                raise
+            spent = self._spent(call, outcome, again=used.calls > 0)
+            used, self.usage = used + spent, self.usage + spent
+            failure = outcome if isinstance(outcome, Failure) else None
+            outage = self._pace.leave(turn, failure, spent.prompt_tokens + spent.completion_tokens)
+            if not isinstance(outcome, Failure):
+                return outcome.value, used
+            if outage is not None:
+                raise outage
+            if outcome.error.code == "rate.limited" or self._pace.down:
+                continue  # told to wait with all others: that is no failure of this call
+            failures.append(outcome)
+            await self._wait_or_raise(failures, others_succeed=self._pace.successes > known)
+
+    async def look(self, path: str) -> Any:
+        """What a GET answers, asked once; None for no answer. Only for what helps to explain an error."""
+        outcome = await self._attempt("GET", path, b"", Answer)
+        return None if isinstance(outcome, Failure) else outcome.value
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def _wait_or_raise(self, failures: list[Failure], *, others_succeed: bool) -> None:
+        decision = decide(
+            self._transport.policy, failures, others_succeed=others_succeed, random=self._transport.random
+        )
+        if not decision.again or decision.wait > self._transport.patience:
+            error = failures[-1].error
+            if error.hint is None and len(failures) > 1:
+                error.hint = f"it was tried {len(failures)} times"
+            raise error
+        await anyio.sleep(decision.wait)
+
+    def _spent(self, call: Call, outcome: Answer | Failure, *, again: bool) -> Usage:
+        """What one attempt took. A refused one costs nothing, a useless answer as much as a good one."""
+        named = outcome if isinstance(outcome, Answer) else Answer(None)
+        code = outcome.error.code if isinstance(outcome, Failure) else None
+        prompt = named.prompt_tokens
+        if prompt is None:
+            prompt = call.tokens if code in {None, "provider.bad_response", "embed.invalid", "provider.timeout"} else 0
+        return Usage(
+            calls=1,
+            retries=int(again),
+            rate_limited=int(code == "rate.limited"),
+            prompt_tokens=prompt,
+            completion_tokens=named.completion_tokens or 0,
+            estimated=bool(prompt) and named.prompt_tokens is None,
+        )
+
+    async def _attempt(self, method: str, path: str, content: bytes, read: Callable[[Any], Answer]) -> Answer | Failure:
+        """One request and its answer. Every way in which it can fail is a value."""
+        import httpx  # noqa: PLC0415  150 ms, and only for those who use a provider
+
+        try:
+            client = await self._client()
+            with anyio.fail_after(self._transport.timeout):
+                async with client.stream(method, self._url + path, content=content) as response:
+                    return await self._answer(response, read)
+        except TimeoutError:
+            return self._busy("provider.timeout", f"no complete answer within {self._transport.timeout:g} s")
+        except httpx.ConnectTimeout:
+            return self._busy("provider.unreachable", f"no connection to {self._url} within {_CONNECT:g} s")
+        except httpx.ProxyError as error:
+            return self._busy("provider.unreachable", f"the proxy on the way to {self._url} refused: {error}")
+        except httpx.TransportError as error:
+            return self._broken(error)
+        except (httpx.InvalidURL, httpx.DecodingError, httpx.StreamError) as error:
+            return bad_response(self._asked, f"could not be understood ({error})")
+
+    async def _answer(self, response: httpx.Response, read: Callable[[Any], Answer]) -> Answer | Failure:
+        for kind, (limit, remaining, reset) in named_limits(response.headers).items():
+            self._pace.named(kind, limit, remaining, reset)
+        try:
+            body = self._redacted(await _body(response))
+        except _Unreadable as error:
+            if response.is_success:
+                return bad_response(self._asked, str(error))
+            body = b""
+        if not response.is_success:
+            headers = {
+                name.decode("latin-1").lower(): self._redacted(value).decode("utf-8", "replace")
+                for name, value in response.headers.raw
+            }
+            return judge(self._asked, response.status_code, headers, body)
+        return self._read(body, read)
+
+    def _read(self, body: bytes, read: Callable[[Any], Answer]) -> Answer | Failure:
+        try:
+            parsed = json.loads(body)
+        except (ValueError, RecursionError):
+            kind = "nothing" if not body.strip() else "HTML" if b"<" in body.lstrip()[:1] else "broken JSON"
+            return bad_response(self._asked, f"answered with {kind}")
+        wrong = judge_error_in_success(self._asked, parsed)
+        if wrong is not None:
+            return wrong
+        try:
+            return read(parsed)
+        except ProviderError as error:
+            return Failure(error)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            return bad_response(
+                self._asked, f"answered in another form than expected ({type(error).__name__}: {error})"
+            )
+
+    async def _client(self) -> httpx.AsyncClient:
+        if self._belongs_elsewhere():
+            with anyio.fail_after(self._transport.timeout):
+                await check_resolved(self._url, self._asked.provider, with_key=self._with_key)
+        if self._belongs_elsewhere():  # others may have come first
+            connection = _Connection(self, self._headers)
+            await connection.open()
+            self._connection = connection
+        assert self._connection is not None
+        return self._connection.client
+
+    def _belongs_elsewhere(self) -> bool:
+        """Whether there is no connection yet in this event loop."""
+        return self._connection is None or self._connection.loop is not asyncio.get_running_loop()
+
+    def _broken(self, error: httpx.TransportError) -> Failure:
+        """A connection that failed: a certificate needs a person, everything else may pass."""
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return Failure(
+                    ProviderRefused(
+                        f"the certificate of {self._url} was not accepted: {cause.verify_message}",
+                        provider=self._asked.provider,
+                        hint="a certificate authority of your own is named by SSL_CERT_FILE",
+                        code="tls.invalid",
+                    )
+                )
+            cause = cause.__cause__ or cause.__context__
+        return self._busy("provider.unreachable", f"no connection to {self._url} ({error or type(error).__name__})")
+
+    def _busy(self, code: str, message: str) -> Failure:
+        return Failure(ProviderBusy(message, provider=self._asked.provider, code=code))
+
+    def _redacted(self, answered: bytes) -> bytes:
+        """*answered* without our key, which some servers repeat."""
+        for secret, shown in self._hidden.items():
+            answered = answered.replace(secret, shown)
+        return answered
+
+
+class _Connection:
+    """A client and the event loop it belongs to; it ends with close, with its owner or with the loop.
+
+    An event loop that is shut down closes the generators begun in it: one that holds the client therefore ends the
+    connections of a program that never calls close. It is kept for that, should its owner be gone before.
+    """
+
+    _alive: ClassVar[dict[httpx.AsyncClient, AsyncGenerator[None, None]]] = {}
+
+    def __init__(self, owner: object, headers: Mapping[str, str]) -> None:
+        import httpx  # noqa: PLC0415
+
+        self.loop = asyncio.get_running_loop()
+        self.client = httpx.AsyncClient(
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=_CONNECT),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+            follow_redirects=False,
+        )
+        weakref.finalize(owner, self._abandoned, self.loop, self.client).atexit = False
+
+    async def open(self) -> None:
+        lifetime = self._until_closed(self.client)
+        self._alive[self.client] = lifetime
+        await anext(lifetime)
+
+    async def close(self) -> None:
+        if self.loop is asyncio.get_running_loop():
+            await self._end(self.client)
+
+    @classmethod
+    async def _until_closed(cls, client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            cls._alive.pop(client, None)
+            await client.aclose()
+
+    @classmethod
+    async def _end(cls, client: httpx.AsyncClient) -> None:
+        lifetime = cls._alive.get(client)
+        if lifetime is not None:
+            await lifetime.aclose()
+
+    @classmethod
+    def _abandoned(cls, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> None:
+        if loop.is_closed():
+            cls._alive.pop(client, None)
+        elif client in cls._alive:
+            loop.call_soon_threadsafe(lambda: loop.create_task(cls._end(client)))
+
+
+class _Unreadable(Exception):
+    """A body that is too large or not what its headers say."""
+
+
+async def _body(response: httpx.Response) -> bytes:
+    """The body, unpacked bit by bit so that a small answer cannot become a huge one."""
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
+        raise _Unreadable(f"answered in the encoding {encoding!r}")
+    declared = response.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > LARGEST_BODY:
+        raise _Unreadable(f"answered with far too much: {int(declared):,} bytes")
+    inflate = zlib.decompressobj(47) if "g" in encoding or encoding == "deflate" else None
+    parts, received, size = [], 0, 0
+    async for chunk in response.aiter_raw():
+        received += len(chunk)
+        try:
+            part = inflate.decompress(chunk, LARGEST_BODY + 1 - size) if inflate else chunk
+        except zlib.error as error:
+            raise _Unreadable("answered with broken gzip") from error
+        size += len(part)
+        if size > LARGEST_BODY or size > max(_UNSUSPECTED, received * _INFLATION):
+            raise _Unreadable(f"answered with far too much: {size:,} bytes so far")
+        parts.append(part)
+    if inflate and received and not inflate.eof:
+        raise _Unreadable("answered with half a gzip")
+    return b"".join(parts)
+
+
+def _hidden_forms(key: str) -> dict[bytes, bytes]:
+    """The forms in which a key could come back in an answer → what stands there instead."""
+    shown = masked(key).encode()
+    raw = key.encode()
+    forms = {raw, quote(key, safe="").encode(), base64.b64encode(raw), base64.urlsafe_b64encode(raw)}
+    return dict.fromkeys(forms, shown)
+
+
+def checked_key(key: str | None, provider: str) -> str | None:
+    """*key* as it can stand in a header; None if there is none. Raises ConfigError that does not show it."""
+    if key is None or not key.strip():
+        return None
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(
+            f"the api_key of {provider} holds a character that no key has (a blank, a line break, a quotation mark?)",
+            code="config.key",
+        )
+    return key
