@@ -56,7 +56,8 @@ class SqliteStore:
         self._writing: Connection | None = None
         self._writer = Writer(self.path)
         self._idle: list[Connection] = []
-        self._turns = asyncio.Semaphore(READERS)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns = asyncio.Semaphore(READERS)  # of that loop
 
     async def open(self, model: str | None) -> None:
         make_private(self.path)
@@ -176,6 +177,8 @@ class SqliteStore:
     @contextlib.asynccontextmanager
     async def _reader(self) -> AsyncIterator[Connection]:
         """An idle read connection, or a new one while there are few."""
+        if self._loop is not (loop := asyncio.get_running_loop()):
+            self._loop, self._turns = loop, asyncio.Semaphore(READERS)
         async with self._turns:
             self._opened()
             connection = self._idle.pop() if self._idle else await Connection.opened(self.path, readonly=True)

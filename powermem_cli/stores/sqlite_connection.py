@@ -15,9 +15,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import aiosqlite
 import apsw
@@ -47,7 +48,7 @@ class Connection(aiosqlite.Connection):
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._holder: list[apsw.Connection] = []
         self.path = path
-        super().__init__(lambda: self._open(readonly), iter_chunk_size=64)
+        super().__init__(partial(_open, path, self._holder, readonly=readonly), iter_chunk_size=64)
         # Nobody has to call close(): a thread that is no daemon would keep the interpreter from ending.
         self._thread.daemon = True
         self._finalizer = weakref.finalize(self, _shut_down, self._tx, self._holder, self._thread)
@@ -56,15 +57,14 @@ class Connection(aiosqlite.Connection):
     async def opened(cls, path: Path, *, readonly: bool = False) -> Connection:
         """Raises StoreError."""
         connection = cls(path, readonly=readonly)
-        await connection
-        return connection
-
-    def _open(self, readonly: bool) -> Any:
+        # Not by awaiting it: when that fails, aiosqlite's thread reports to a loop that may have ended by then.
+        connection._thread.start()
         try:
-            connection = _connect(self.path, readonly=readonly)
-        except (apsw.Error, OSError) as error:
-            raise translated(error, self.path) from error
-        self._holder.append(connection)
+            connection._connection = await connection._on_thread(connection._connector)
+        except BaseException:
+            connection._finalizer.detach()
+            connection._tx.put_nowait((None, partial(_close, connection._holder)))
+            raise
         return connection
 
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
@@ -72,38 +72,55 @@ class Connection(aiosqlite.Connection):
 
         If the caller is cancelled the work goes on to its end: half of it is never kept, all of it may be.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def job() -> None:
-            result: Any = None
-            failure: BaseException | None = None
-            try:
-                result = work(self._holder[0])
-            except (apsw.Error, OSError) as error:
-                failure = translated(error, self.path)
-                failure.__cause__ = error
-            except BaseException as error:  # noqa: BLE001 - it goes to the caller, not into the thread
-                failure = error
-            try:
-                loop.call_soon_threadsafe(_settle, future, result, failure)
-            except RuntimeError:
-                return  # the loop ended meanwhile: there is nobody left to tell
-
         if not self._holder:
             raise StoreError(f"the database {self.path} is not open", code="store.closed")
-        self._tx.put_nowait((None, job))
+        return await self._on_thread(partial(work, self._holder[0]))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._tx.put_nowait((None, _Job(work, future, self.path)))
         return await future
 
     async def close(self) -> None:
         if self._finalizer.alive:
             self._finalizer.detach()
-            self._tx.put_nowait((None, lambda: _close(self._holder)))
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            try:
+                # Not by joining the thread, which takes another one: at the interpreter's end there is none to be had.
+                await self._on_thread(partial(_close, self._holder))
+            finally:
+                self._tx.put_nowait((None, partial(_close, self._holder)))  # ends the thread
         self._connection = None
 
     def __del__(self) -> None:
         """Nothing: the finalizer closes, without the warning aiosqlite prints."""
+
+
+class _Job(Generic[T]):
+    """One piece of work for the thread. The thread holds its last job until the next one comes, perhaps for ever: so
+    a job lets go of what it worked with, or nobody could forget a connection.
+    """
+
+    def __init__(self, work: Callable[[], T], future: asyncio.Future[T], path: Path) -> None:
+        self._work = work
+        self._future = future
+        self._path = path
+
+    def __call__(self) -> None:
+        work, future = self._work, self._future
+        del self._work, self._future
+        result: T | None = None
+        failure: BaseException | None = None
+        try:
+            result = work()
+        except (apsw.Error, OSError) as error:
+            failure = translated(error, self._path)
+            failure.__cause__ = error
+        except BaseException as error:  # noqa: BLE001 - it goes to the caller, not into the thread
+            failure = error
+        try:
+            future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
+        except RuntimeError:
+            return  # the loop ended meanwhile: there is nobody left to tell
 
 
 def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
@@ -115,6 +132,11 @@ def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | N
         future.set_exception(failure)
 
 
+def _open(path: Path, holder: list[apsw.Connection], *, readonly: bool) -> Any:
+    holder.append(_connect(path, readonly=readonly))
+    return holder[0]
+
+
 def _close(holder: list[apsw.Connection]) -> object:
     if holder:
         holder.pop().close()
@@ -122,7 +144,7 @@ def _close(holder: list[apsw.Connection]) -> object:
 
 
 def _shut_down(queue: SimpleQueue[Any], holder: list[apsw.Connection], thread: threading.Thread) -> None:
-    queue.put_nowait((None, lambda: _close(holder)))
+    queue.put_nowait((None, partial(_close, holder)))
     if thread.is_alive() and thread is not threading.current_thread():
         thread.join(2.0)
 

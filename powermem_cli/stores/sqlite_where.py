@@ -52,9 +52,14 @@ def compile_filter(source: Filter) -> Condition:
 
 
 def _joined(parts: Sequence[Condition], word: str, empty: str) -> Condition:
+    """All parts as a balanced tree: SQLite takes a thousand of them, but not one below the other."""
     if not parts:
         return empty, ()
-    return word.join(f"({sql})" for sql, _ in parts), tuple(value for _, values in parts for value in values)
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    left, right = _joined(parts[:half], word, empty), _joined(parts[half:], word, empty)
+    return f"({left[0]}){word}({right[0]})", left[1] + right[1]
 
 
 def _column_test(test: Test) -> Condition:

@@ -100,6 +100,7 @@ class _Batch:
         self._scopes: dict[tuple[str | None, ...], ScopeNumbers] = {}
         self._next_id = 0
         self._memories: list[Any] = []
+        self._without_vector: list[Any] = []
         self._embeddings: list[Any] = []
         self._words: list[Any] = []
         self._noted: list[Any] = []
@@ -142,12 +143,12 @@ class _Batch:
         id = new.id if new.id is not None else self._fresh_id()
         terms = dict.fromkeys(terms_of(new.text))
         metadata = canonical_json(new.metadata) if new.metadata else None
-        self._memories += (
-            *(id, *numbers, new.text, metadata, new.digest, len(terms)),
-            *(new.created_at, new.created_at, new.vector or None),
-        )
+        row = (id, *numbers, new.text, metadata, new.digest, len(terms), new.created_at, new.created_at)
         if new.vector:
+            self._memories += (*row, new.vector)
             self._embeddings += (id, new.vector)
+        else:
+            self._without_vector += row
         self._words += (id, _indexed(terms, numbers[0]))
         self._added += 1
         if self._repeats is not None:
@@ -176,11 +177,11 @@ class _Batch:
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, _indexed(terms, user)))
         if change.vector is not None:
-            self._db.execute(
-                "UPDATE memories SET bits = vec_quantize_binary(?) WHERE id = ?", (change.vector or None, change.id)
-            )
+            self._db.execute("UPDATE memories SET bits = NULL WHERE id = ?", (change.id,))
             self._db.execute("DELETE FROM embeddings WHERE id = ?", (change.id,))
             if change.vector:
+                bits = "UPDATE memories SET bits = vec_quantize_binary(?) WHERE id = ?"
+                self._db.execute(bits, (change.vector, change.id))
                 self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (change.id, change.vector))
         return "UPDATE", change.id
 
@@ -210,6 +211,7 @@ class _Batch:
 
     def _flush(self) -> None:
         _insert(self._db, _MEMORIES, 11, self._memories)
+        _insert(self._db, _WITHOUT_VECTOR, 10, self._without_vector)
         _insert(self._db, _EMBEDDINGS, 2, self._embeddings)
         _insert(self._db, _WORDS, 2, self._words)
 
@@ -278,6 +280,7 @@ def _indexed(terms: dict[str, None], user: int | None) -> str:
 
 
 _MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?))", "")
+_WITHOUT_VECTOR = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,NULL)", "")
 _EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
 _WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")
 _LEDGER = (

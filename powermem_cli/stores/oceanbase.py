@@ -1,0 +1,240 @@
+"""Memories in OceanBase: its own vectors, and an index over them where a search leaves too many to look at each."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from powermem_cli.errors import ConfigError, StoreError
+from powermem_cli.model import Vector
+from powermem_cli.stores.attempts import Conflict, until_done
+from powermem_cli.stores.base import EVERYTHING, Where
+from powermem_cli.stores.oceanbase_pool import Pool
+from powermem_cli.stores.oceanbase_sql import COLUMNS, OceanBaseStatement, OceanBaseTables, table_statements
+from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
+from powermem_cli.stores.server_tables import Names, ServerTables, Session
+from powermem_cli.stores.sql_where import Statement
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "host": "127.0.0.1",
+    "port": 2881,
+    "user": "root@sys",
+    "password": "",
+    "db_name": "test",
+    "unix_socket": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The function that says how far a vector is away, and what that makes the cosine of vectors of length 1."""
+
+    function: str
+    cosine: str
+
+
+METRICS: Final = {
+    "cosine": Metric("cosine_distance", "1 - {0}"),
+    "l2": Metric("l2_distance", "1 - {0} * {0} / 2"),
+    "inner_product": Metric("negative_inner_product", "-{0}"),
+}
+
+
+INDEX: Final = "nearest_"
+INDEXES: Final = {"HNSW": "type=hnsw, lib=vsag", "IVF_FLAT": "type=ivf_flat, lib=ob, nlist={lists}", "NONE": None}
+
+
+class OceanBaseStore(ServerStore[Pool]):
+    """A store in the tables *collection_name*… of an OceanBase database (MySQL mode, 4.3.5 or later).
+
+    *connection_args*: host, port, user, password, db_name, or unix_socket. The database is made when it is missing.
+    *index_type* (HNSW, IVF_FLAT, none) and *vidx_metric_type* say what `optimize` builds.
+    """
+
+    engine: ClassVar[str] = "oceanbase"
+
+    def __init__(
+        self,
+        connection_args: Mapping[str, Any],
+        collection_name: str = "memories",
+        embedding_model_dims: int | None = None,
+        index_type: str = "HNSW",
+        vidx_metric_type: str = "cosine",
+    ) -> None:
+        self._prefix = check_collection(collection_name)
+        self._target = _target(connection_args)
+        self._index_type = _chosen("index_type", index_type.upper(), INDEXES)
+        self._metric_name = _chosen("vidx_metric_type", vidx_metric_type.lower(), METRICS)
+        self._metric = METRICS[self._metric_name]
+        super().__init__(
+            f"the collection {collection_name} of OceanBase at {_shown(self._target)}",
+            Names(*(f"`{collection_name}{part}`" for part in ("", "_ledger", "_meta", "_lanes"))),
+            embedding_model_dims,
+        )
+
+    async def _connect(self) -> Pool:
+        names = {"db_name": "db"}
+        pool = Pool(self.place, {names.get(name, name): value for name, value in self._target.items()})
+        try:
+            await until_done(lambda: self._prepare(pool), on=Conflict)
+        except BaseException:
+            pool.close()
+            raise
+        return pool
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+    async def _prepare(self, pool: Pool) -> None:
+        await self._make_database(pool)
+        async with pool.session() as session:
+            columns = await self._columns(session)
+            if not columns:
+                await self._create(session)
+                columns = await self._columns(session)
+            tables = self._tables(session)
+            version = (await tables.meta()).get("schema") if COLUMNS.keys() <= columns.keys() else None
+            check_schema(self.place, set(columns), set(COLUMNS), version)
+            self._has_index = await self._index_is_there(session)
+            if self._wanted_dims is not None and "embedding" not in columns:
+                await self._add_vectors(session, self._wanted_dims)
+
+    async def _make_database(self, pool: Pool) -> None:
+        try:
+            connection = await pool.connect()
+        except StoreError as error:
+            if error.code != "store.missing":
+                raise
+            connection = await pool.connect(db=None)
+            with pool.translated():
+                cursor = await connection.cursor()
+                await cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(self._target['db_name'])}")
+        connection.close()
+
+    async def _create(self, session: Session) -> None:
+        *before, memories = table_statements(self.names)
+        for sql in before:
+            await session.execute(sql)
+        # Another process may do the same: whoever is first gives the store its name.
+        rows = f"('store_id', '{uuid.uuid4().hex}'), ('schema', '{SCHEMA}')"
+        await session.execute(f"INSERT IGNORE INTO {self.names.meta} (name, value) VALUES {rows}")
+        await session.execute(memories)
+
+    async def _columns(self, session: Session) -> dict[str, str]:
+        """The columns of the table of memories and their types; none if there is no such table."""
+        sql = """SELECT column_name, column_type FROM information_schema.columns
+            WHERE table_schema = DATABASE() AND table_name = %(v0)s"""
+        return {str(name).lower(): str(kind) for name, kind in await session.rows(sql, (self._prefix,))}
+
+    async def _index_is_there(self, session: Session) -> bool:
+        sql = """SELECT 1 FROM information_schema.statistics
+            WHERE table_schema = DATABASE() AND table_name = %(v0)s AND index_name = %(v1)s"""
+        return bool(await session.rows(sql, (self._prefix, INDEX)))
+
+    def _session(self) -> AbstractAsyncContextManager[Session]:
+        return self._opened().session()
+
+    def _transaction(self) -> AbstractAsyncContextManager[Session]:
+        return self._opened().transaction()
+
+    def _tables(self, session: Session) -> ServerTables:
+        return OceanBaseTables(session, self.names, self._statement, has_vectors="dims" in self._meta)
+
+    def _statement(self) -> Statement:
+        return OceanBaseStatement()
+
+    async def _prepare_vectors(self, dims: int) -> None:
+        """The table has a column for vectors from the first on, as wide as that one."""
+
+        async def attempt() -> None:
+            async with self._session() as session:
+                columns = await self._columns(session)
+                if _width(columns.get("embedding")) == dims or "dims" in await self._tables(session).meta():
+                    return
+                if "embedding" in columns:  # made for a first vector that was then not kept
+                    await session.execute(f"ALTER TABLE {self.names.memories} DROP COLUMN embedding")
+                await self._add_vectors(session, dims)
+
+        await until_done(attempt)
+
+    async def _add_vectors(self, session: Session, dims: int) -> None:
+        await session.execute(f"ALTER TABLE {self.names.memories} ADD COLUMN embedding VECTOR({dims})")
+
+    def _nearest(self, statement: Statement, vector: Vector, where: Where, limit: int, *, exact: bool) -> str:
+        away = f"{self._metric.function}(embedding, {statement.bind(vector)})"
+        condition = statement.where(where)
+        if exact:
+            condition, order = f"embedding IS NOT NULL AND {condition}", "away, id"
+        else:
+            order = "away APPROXIMATE"
+        near = f"""SELECT id, {away} AS away FROM {self.names.memories} WHERE {condition}
+            ORDER BY {order} LIMIT {statement.bind(limit)}"""
+        return f"SELECT id, {self._metric.cosine.format('away')} FROM ({near}) near ORDER BY away, id"
+
+    async def _build_index(self, dims: int) -> bool:  # noqa: ARG002 - the column knows them
+        kind = INDEXES[self._index_type]
+        if kind is None:
+            return False
+        if self._has_index and self._index_type == "HNSW":  # it grows with the table; the lists of IVF do not
+            return True
+        memories = self.names.memories
+        lists = math.isqrt(await self.count(EVERYTHING))
+        options = f"distance={self._metric_name}, {kind.format(lists=lists)}"
+        statements = [f"DROP INDEX {INDEX} ON {memories}"] if self._has_index else []
+        statements += [f"CREATE VECTOR INDEX {INDEX} ON {memories} (embedding) WITH ({options})"]
+        await self._opened().run_alone([*statements, f"ANALYZE TABLE {memories}"])
+        return True
+
+    async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
+        statement = self._statement()
+        counts = [f"COALESCE(SUM(terms LIKE {statement.bind(_standing(term))}), 0)" for term in terms]
+        of_user = "TRUE" if user_id is None else f"user_id = {statement.bind(user_id.encode())}"
+        sql = f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {self.names.memories} WHERE {of_user}"
+        ((total, *holding),) = await self._rows(sql, statement.values)
+        return {term: int(number) for term, number in zip(terms, holding, strict=True)}, int(total)
+
+    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
+        stands = {term: f"(terms LIKE {statement.bind(_standing(term))})" for term in worth}
+        sum_of = " + ".join(f"{stands[term]} * {statement.bind(each)}" for term, each in worth.items())
+        return f"({' OR '.join(stands.values())})", f"({sum_of})", "length"
+
+
+def _target(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(arguments.keys() - DEFAULTS.keys())
+    if unknown:
+        raise ConfigError(
+            f"connection_args has no {unknown[0]!r}", hint=f"one of {', '.join(DEFAULTS)}", code="config.option"
+        )
+    target = {**DEFAULTS, **arguments}
+    return target | {"port": check_port(target["port"], "connection_args.port")}
+
+
+def _chosen(option: str, name: str, table: Mapping[str, object]) -> str:
+    if name not in table:
+        raise ConfigError(f"{option} {name!r} is unknown", hint=f"one of {', '.join(table)}", code="config.value")
+    return name
+
+
+def _shown(target: Mapping[str, Any]) -> str:
+    server = target["unix_socket"] or f"{target['host']}:{target['port']}"
+    return f"{server}/{target['db_name']}"
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _standing(term: str) -> str:
+    """The pattern of texts in which the term stands between blanks. It holds no character LIKE knows."""
+    return f"% {term} %"
+
+
+def _width(kind: str | None) -> int | None:
+    """The dimensions of VECTOR(n)."""
+    return None if kind is None else int(kind[kind.index("(") + 1 : kind.index(")")])

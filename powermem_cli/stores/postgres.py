@@ -1,0 +1,366 @@
+"""Memories in PostgreSQL: pgvector for what is near, arrays of terms for what matches, JSONB for filters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import struct
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Final
+from urllib.parse import parse_qs, urlsplit
+
+import anyio
+import asyncpg
+import numpy as np
+
+from powermem_cli.errors import ConfigError, StoreBusy, StoreError, StoreFull
+from powermem_cli.model import Vector
+from powermem_cli.stores.attempts import Conflict, OutcomeUnknown
+from powermem_cli.stores.base import Where
+from powermem_cli.stores.postgres_sql import COLUMNS, PostgresStatement, PostgresTables, table_statements
+from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
+from powermem_cli.stores.server_tables import Names, ServerTables, Session
+from powermem_cli.stores.sql_where import Statement
+
+CONNECT_TIMEOUT: Final = 5.0  # seconds
+COMMAND_TIMEOUT: Final = 120.0
+CONNECTIONS: Final = 8
+COUNTED: Final = 100_000  # memories; of more, the planner's estimate is near enough for what a term is worth
+INDEX_MEMORY: Final = "512MB"
+LONGEST_FULL: Final = 2000  # dimensions
+FOLDING: Final = ("pg_unicode_fast", "und-x-icu", "pg_c_utf8")
+"""Collations that know the lower case of all letters, best first: built in since 18, with ICU, built in since 17."""
+
+_BUSY = {"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300"}
+_SETTINGS = {
+    "application_name": "powermem",
+    "jit": "off",  # it takes longer than the queries
+    "plan_cache_mode": "force_custom_plan",  # a plan for any user is a bad one for this user
+    "hnsw.iterative_scan": "strict_order",  # or a filter leaves fewer than were asked for
+    "hnsw.ef_search": "200",
+}
+
+
+class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
+    """A store in the tables *collection_name*… of a PostgreSQL database with pgvector.
+
+    Where the server is comes as a *dsn* or in parts; what is left out is what libpq would take. Without a *schema*
+    the search path decides.
+    """
+
+    engine: ClassVar[str] = "postgres"
+
+    def __init__(
+        self,
+        dsn: str | None = None,
+        host: str | None = None,
+        port: int | str | None = None,
+        user: str | None = None,
+        password: str | None = None,
+        dbname: str | None = None,
+        collection_name: str = "memories",
+        schema: str | None = None,
+        embedding_model_dims: int | None = None,
+    ) -> None:
+        if dsn is not None and any(part is not None for part in (host, port, user, password, dbname)):
+            raise ConfigError("postgres takes a dsn or its parts, not both", code="config.value")
+        self._schema = schema
+        self._prefix = check_collection(collection_name)
+        port = None if port is None else check_port(port, "port")
+        self._target = {"dsn": dsn, "host": host, "port": port, "user": user, "password": password, "database": dbname}
+        super().__init__(
+            f"the collection {collection_name} of PostgreSQL at {_shown(self._target)}",
+            Names(*(self._name(part) for part in ("", "_ledger", "_meta"))),
+            embedding_model_dims,
+        )
+        self._vector_schema = ""
+        self._folding = "C"
+
+    def _name(self, part: str) -> str:
+        name = f'"{self._prefix}{part}"'
+        return name if self._schema is None else f"{_quoted(self._schema)}.{name}"
+
+    async def _connect(self) -> asyncpg.Pool[Any]:
+        with self._translated():
+            async with self._alone() as connection:
+                await self._prepare(connection)
+            return await asyncpg.create_pool(
+                **self._target,
+                min_size=0,
+                max_size=CONNECTIONS,
+                timeout=CONNECT_TIMEOUT,
+                command_timeout=COMMAND_TIMEOUT,
+                server_settings=_SETTINGS,
+                init=self._begin,
+                reset=_keep,
+            )
+
+    async def close(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            try:
+                with anyio.fail_after(CONNECT_TIMEOUT):
+                    await pool.close()
+            except TimeoutError:
+                pool.terminate()
+
+    @contextlib.asynccontextmanager
+    async def _alone(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """A connection that is not of the pool."""
+        connection = await asyncpg.connect(**self._target, timeout=CONNECT_TIMEOUT, server_settings=_SETTINGS)
+        try:
+            yield connection
+        finally:
+            with contextlib.suppress(*_FAILURES):  # a server that says no good-bye
+                await connection.close(timeout=CONNECT_TIMEOUT)
+
+    async def _prepare(self, connection: asyncpg.Connection[Any]) -> None:
+        """Make the tables, or check those that are there: one process at a time, all or nothing."""
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"powermem {self.names.memories}")
+            if await connection.fetchval("SELECT to_regclass($1)", self.names.memories) is None:
+                await self._create(connection)
+            else:
+                await self._check(connection)
+            self._vector_schema = _quoted(await _schema_of_vector(connection))
+            self._has_index = await self._index_is_valid(connection)
+            self._folding = await connection.fetchval(
+                "SELECT collname FROM pg_collation WHERE collname = ANY($1::text[]) ORDER BY array_position($1, collname::text) LIMIT 1",
+                FOLDING,
+            )
+
+    async def _create(self, connection: asyncpg.Connection[Any]) -> None:
+        if self._schema is not None:
+            await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self._schema)}")
+        if await _schema_of_vector(connection) is None:
+            await connection.execute("CREATE EXTENSION vector")
+        vector = f"{_quoted(await _schema_of_vector(connection))}.vector"
+        for sql in table_statements(self.names, self._prefix, vector):
+            await connection.execute(sql)
+        await connection.executemany(
+            f"INSERT INTO {self.names.meta} VALUES ($1, $2)",
+            [("store_id", uuid.uuid4().hex), ("schema", str(SCHEMA))],
+        )
+
+    async def _check(self, connection: asyncpg.Connection[Any]) -> None:
+        rows = await connection.fetch(
+            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+            self.names.memories,
+        )
+        version = None
+        if await connection.fetchval("SELECT to_regclass($1)", self.names.meta) is not None:
+            version = await connection.fetchval(f"SELECT value FROM {self.names.meta} WHERE name = 'schema'")
+        check_schema(self.place, {row["attname"] for row in rows}, {*COLUMNS, "embedding"}, version)
+
+    async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
+        schema = self._vector_schema.strip('"').replace('""', '"')
+        await connection.set_type_codec("vector", schema=schema, encoder=_encoded, decoder=bytes, format="binary")
+
+    @contextlib.asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        async with self._lent() as connection:
+            yield PostgresSession(connection, self._schema)
+
+    @contextlib.asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Session]:
+        async with self._lent() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                yield PostgresSession(connection, self._schema)
+            except BaseException:
+                with anyio.CancelScope(shield=True), contextlib.suppress(*_FAILURES):
+                    await transaction.rollback()
+                raise
+            try:
+                await transaction.commit()
+            except _FAILURES as error:
+                if isinstance(translated(error, self.place), StoreBusy):
+                    raise OutcomeUnknown(f"{self.place}: the connection was lost during a commit") from error
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _lent(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """A connection of the pool. One that broke is not given back."""
+        pool = self._opened()
+        with self._translated():
+            async with pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
+                try:
+                    yield connection
+                except _FAILURES as error:
+                    if _is_lost(error):
+                        with contextlib.suppress(asyncpg.InterfaceError):  # the driver has noticed by itself
+                            connection.terminate()
+                    raise
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except _FAILURES as error:
+            raise translated(error, self.place) from error
+
+    def _tables(self, session: Session) -> ServerTables:
+        number = zlib.crc32(self._meta.get("store_id", "").encode()) - 2**31
+        return PostgresTables(session, self.names, self._statement, number)
+
+    def _statement(self) -> Statement:
+        return PostgresStatement(self._folding)
+
+    async def _prepare_vectors(self, dims: int) -> None:
+        """Nothing: the column takes vectors of any dimensions, the meta table says which."""
+
+    def _nearest(self, statement: Statement, vector: Vector, where: Where, limit: int, *, exact: bool) -> str:
+        mark, source = statement.bind(vector), self.names.memories
+        condition = f"embedding IS NOT NULL AND {statement.where(where)}"
+        if not exact:
+            # Two keys to order by would keep the planner from the index; ties are put in order afterwards.
+            kind = self._indexed_type(int(self._meta["dims"]))
+            away = f"embedding::{kind} {self._operator} {mark}::{self._vector_schema}.vector::{kind}"
+            near = f"SELECT id, embedding FROM {source} WHERE {condition} ORDER BY {away} LIMIT {statement.bind(limit)}"
+            source, condition = f"({near}) near", "TRUE"
+        # Vectors have length 1: the cosine is the inner product, which is quicker to work out.
+        return f"""SELECT id, -(embedding {self._operator} {mark}) AS cosine FROM {source}
+            WHERE {condition} ORDER BY cosine DESC, id LIMIT {statement.bind(limit)}"""
+
+    async def _build_index(self, dims: int) -> bool:
+        kind = self._indexed_type(dims)
+        name = self._name("_nearest")
+        with self._translated():
+            # However long it takes, while others read and write.
+            async with self._alone() as connection:
+                await connection.execute(f"SET maintenance_work_mem = '{INDEX_MEMORY}'")
+                if not await self._index_is_valid(connection):  # what a broken attempt left
+                    await connection.execute(f"DROP INDEX IF EXISTS {name}")
+                operators = f"{self._vector_schema}.{kind.partition('(')[0].rpartition('.')[2]}_ip_ops"
+                await connection.execute(
+                    f"""CREATE INDEX CONCURRENTLY IF NOT EXISTS "{self._prefix}_nearest" ON {self.names.memories}
+                    USING hnsw ((embedding::{kind}) {operators})"""
+                )
+        return True
+
+    async def _index_is_valid(self, connection: asyncpg.Connection[Any]) -> bool:
+        sql = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
+        return bool(await connection.fetchval(sql, self._name("_nearest")))
+
+    def _indexed_type(self, dims: int) -> str:
+        """The index takes 2,000 numbers of 32 bits, or 4,000 of 16: they only name candidates."""
+        return f"{self._vector_schema}.{'vector' if dims <= LONGEST_FULL else 'halfvec'}({dims})"
+
+    @property
+    def _operator(self) -> str:
+        return f"OPERATOR({self._vector_schema}.<#>)"
+
+    async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
+        statement = self._statement()
+        of_user = "TRUE" if user_id is None else f"user_id = {statement.bind(user_id)}"
+        memories = self.names.memories
+        total = f"(SELECT count(*) FROM {memories} WHERE {of_user})"
+        if user_id is None:
+            total = f"""(SELECT CASE WHEN reltuples > {COUNTED} THEN reltuples::bigint ELSE {total} END
+                FROM pg_class WHERE oid = to_regclass({statement.bind(memories)}))"""
+        holding = [
+            f"(SELECT count(*) FROM {memories} WHERE terms @> ARRAY[{statement.bind(term)}] AND {of_user})"
+            for term in terms
+        ]
+        ((number, *counts),) = await self._rows(f"SELECT {', '.join([total, *holding])}", statement.values)
+        return dict(zip(terms, counts, strict=True)), number
+
+    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
+        parts = [
+            f"({statement.bind(term)} = ANY(terms))::int * {statement.bind(each)}::float8"
+            for term, each in worth.items()
+        ]
+        return f"terms && {statement.bind(list(worth))}::text[]", f"({' + '.join(parts)})", "cardinality(terms)::float8"
+
+
+class PostgresSession:
+    """*schema* is that of the tables, None for what the search path says."""
+
+    def __init__(self, connection: Any, schema: str | None) -> None:
+        self._connection = connection
+        self._schema = schema
+
+    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Sequence[Any]]:
+        return list(await self._connection.fetch(sql, *values))
+
+    async def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
+        status = await self._connection.execute(sql, *values)
+        return int(status.rpartition(" ")[2])
+
+    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: str = "") -> None:
+        if not key:  # COPY takes half the time, but knows no conflicts
+            name = table.rpartition(".")[2].strip('"')
+            await self._connection.copy_records_to_table(name, records=rows, columns=columns, schema_name=self._schema)
+            return
+        marks = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
+        settings = ", ".join(f"{column} = excluded.{column}" for column in columns)
+        sql = (
+            f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {settings}"
+        )
+        await self._connection.executemany(sql, rows)
+
+
+_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.TimeoutError)
+
+
+def translated(error: Exception, place: str) -> StoreError:
+    """The driver's error as one of ours."""
+    state = str(getattr(error, "sqlstate", None) or "")
+    words = str(error) or type(error).__name__
+    if isinstance(error, asyncpg.UniqueViolationError):
+        return Conflict(f"{place}: {words}")
+    if state in _BUSY or _is_lost(error):
+        return StoreBusy(f"{place} can't be reached or is busy: {words}", hint="see that the server runs; try again")
+    if state == "53100":
+        return StoreFull(f"no room left on the server of {place}: {words}", hint="free some space and try again")
+    if state[:2] == "28":
+        return StoreError(f"{place} refuses the login: {words}", hint="check user and password", code="store.auth")
+    if state == "3D000":
+        return StoreError(f"{place}: {words}", hint="createdb makes it", code="store.missing")
+    if state == "42501":
+        return StoreError(f"{place}: {words}", hint="ask the owner of the database", code="store.permission")
+    if state in {"0A000", "58P01"} and "extension" in words:
+        return StoreError(f"{place}: {words}", hint="install pgvector on the server", code="store.extension")
+    return StoreError(f"{place}: {words}")
+
+
+def _is_lost(error: Exception) -> bool:
+    """Whether the connection is gone, or no use any more."""
+    state = str(getattr(error, "sqlstate", None) or "")
+    if state:
+        return state[:2] == "08" or state in {"57P01", "57P02", "57P03"}
+    if isinstance(error, asyncpg.InterfaceError):
+        return "clos" in str(error)  # "connection is closed", "pool is closing": the driver has no class for it
+    return True  # no answer in time, or the driver itself lost its thread
+
+
+async def _schema_of_vector(connection: asyncpg.Connection[Any]) -> Any:
+    return await connection.fetchval(
+        "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
+    )
+
+
+async def _keep(_: Any) -> None:
+    """A connection goes back to the pool as it is: what a transaction sets ends with it."""
+
+
+def _encoded(vector: Vector) -> bytes:
+    """The form pgvector reads: dimensions, two empty bytes, then the numbers, all big-endian."""
+    return struct.pack(">HH", len(vector) // 4, 0) + np.frombuffer(vector, "<f4").astype(">f4").tobytes()
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _shown(target: Mapping[str, Any]) -> str:
+    if target["dsn"] is None:
+        host, port, database = target["host"], target["port"], target["database"]
+    else:
+        parts = urlsplit(target["dsn"])
+        folder = parse_qs(parts.query).get("host", [None])[0]
+        host, port, database = parts.hostname or folder, parts.port, parts.path.lstrip("/")
+    return f"{host or 'localhost'}:{port or 5432}/{database or ''}"

@@ -1,0 +1,305 @@
+"""What the stores on a database server have in common: the Store protocol over a driver's transactions."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, ClassVar, Final, Generic, TypeVar
+
+from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreCorrupt, StoreError
+from powermem_cli.model import Hit, StoredMemory, Vector
+from powermem_cli.stores.attempts import OutcomeUnknown, until_done
+from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Applied, Delete, LedgerRow, Where, Write, rarity
+from powermem_cli.stores.ids import IdSource, Numbering
+from powermem_cli.stores.server_batch import Batch, Trace, landed
+from powermem_cli.stores.server_tables import MEMORY_COLUMNS, Names, ServerTables, Session
+from powermem_cli.stores.sql_where import Statement
+
+T = TypeVar("T")
+Pool = TypeVar("Pool")
+
+SCHEMA: Final = 1
+"""The version of the tables. A store of a higher one is left alone."""
+
+EXACT_UP_TO: Final = 50_000
+"""Memories a search looks at one by one; if it leaves more of them, the index is asked, when there is one."""
+WORTH_AN_INDEX: Final = 20_000
+
+_COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
+
+
+class ServerStore(ABC, Generic[Pool]):
+    """A Store whose tables lie on a server. A subclass knows the driver, the tables and the dialect."""
+
+    engine: ClassVar[str]
+
+    def __init__(self, place: str, names: Names, embedding_model_dims: int | None) -> None:
+        self.place = place
+        self.names = names
+        self._wanted_dims = embedding_model_dims
+        self._pool: Pool | None = None
+        self._ids = IdSource()
+        self._model: str | None = None
+        self._meta: dict[str, str] = {}
+        self._has_index = False
+
+    @abstractmethod
+    async def _connect(self) -> Pool:
+        """Make sure that there is a database with our tables; a pool of connections to it."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @abstractmethod
+    def _session(self) -> AbstractAsyncContextManager[Session]:
+        """A connection of the pool, each statement its own transaction."""
+
+    @abstractmethod
+    def _transaction(self) -> AbstractAsyncContextManager[Session]:
+        """A connection in a transaction: committed at the end, rolled back by an exception. A commit whose answer
+        is lost raises OutcomeUnknown.
+        """
+
+    @abstractmethod
+    def _tables(self, session: Session) -> ServerTables: ...
+
+    @abstractmethod
+    def _statement(self) -> Statement: ...
+
+    @abstractmethod
+    async def _prepare_vectors(self, dims: int) -> None:
+        """Called before the first vector of a store is written."""
+
+    @abstractmethod
+    async def _build_index(self, dims: int) -> bool:
+        """An index over the vectors, which may take minutes. False if none was wanted."""
+
+    @abstractmethod
+    def _nearest(self, statement: Statement, vector: Vector, where: Where, limit: int, *, exact: bool) -> str:
+        """A statement that gives id and cosine, best first; not *exact*: of the candidates the index names."""
+
+    @abstractmethod
+    async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]: ...
+
+    @abstractmethod
+    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
+        """Of a memory: the condition that it holds one of these terms, the sum of what those it holds are worth,
+        and its number of distinct terms (double precision).
+        """
+
+    async def open(self, model: str | None) -> None:
+        self._model = model
+        self._pool = await self._connect()
+        try:
+            await self._read_meta()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def identity(self) -> str:
+        self._opened()
+        return self._meta["store_id"]
+
+    async def apply(self, writes: Sequence[Write]) -> list[Applied]:
+        dims = self._dims_of(writes)
+        if "dims" not in self._meta:  # another process may have stored the first vector
+            await self._read_meta()
+        if dims is not None and "dims" not in self._meta:
+            await self._prepare_vectors(dims)
+        ids = Numbering(self._ids)
+        unknown: list[Trace] = []
+
+        async def attempt() -> tuple[Applied, ...]:
+            # After an unknown outcome the same ids again: then it can't come true beside this attempt.
+            ids.begin(renew=not unknown)
+            trace = None
+            try:
+                async with self._transaction() as session:
+                    tables = self._tables(session)
+                    for earlier in unknown:
+                        if await landed(tables, earlier):
+                            return earlier.applied
+                    meta = await self._settle(tables, dims) if dims is not None else self._meta
+                    trace = await Batch(tables, writes, ids.take).run()
+            except OutcomeUnknown:
+                if trace is not None:
+                    unknown.append(trace)
+                raise
+            self._meta = meta
+            return trace.applied
+
+        return list(await until_done(attempt))
+
+    async def known(self, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
+        return await self._read(lambda tables: tables.ledger_rows(keys, lock=False)) if keys else {}
+
+    async def find(self, where: Where, *, limit: int, offset: int = 0, after: int | None = None) -> list[StoredMemory]:
+        statement = self._statement()
+        condition = statement.where(where)
+        if after is not None:
+            condition += f" AND id > {statement.bind(after)}"
+        sql = f"""SELECT {MEMORY_COLUMNS} FROM {self.names.memories} WHERE {condition}
+            ORDER BY id LIMIT {statement.bind(limit)} OFFSET {statement.bind(offset)}"""
+
+        async def work(tables: ServerTables) -> list[StoredMemory]:
+            return [tables.memory_of(row) for row in await tables.session.rows(sql, statement.values)]
+
+        return await self._read(work)
+
+    async def count(self, where: Where) -> int:
+        statement = self._statement()
+        sql = f"SELECT count(*) FROM {self.names.memories} WHERE {statement.where(where)}"
+        return int((await self._rows(sql, statement.values))[0][0])
+
+    async def delete(self, where: Where) -> int:
+        statement = self._statement()
+        sql = f"DELETE FROM {self.names.memories} WHERE {statement.where(where)}"
+        deleted = 0
+
+        async def attempt() -> None:
+            nonlocal deleted
+            async with self._transaction() as session:
+                # After a commit whose answer was lost, nothing is left to count: the first attempt's number stands.
+                deleted = max(deleted, await session.execute(sql, statement.values))
+
+        await until_done(attempt)
+        return deleted
+
+    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+        if not vector or limit <= 0:
+            return []
+        if "dims" not in self._meta:  # another process may have stored the first vector
+            await self._read_meta()
+        self._check_dims(self._meta, len(vector) // 4)
+        if "dims" not in self._meta:
+            return []
+        statement = self._statement()
+        exact = not self._has_index or await self._are_few(where, EXACT_UP_TO)
+        sql = self._nearest(statement, vector, where, limit, exact=exact)
+        return [Hit(id, max(-1.0, min(1.0, cosine))) for id, cosine in await self._rows(sql, statement.values)]
+
+    async def optimize(self) -> bool:
+        """Build what makes a search over very many memories quick, best after many were added; it may take minutes.
+
+        False if it is not worth it: there are few, or the configuration wants no index.
+        """
+        self._opened()
+        if "dims" not in self._meta or await self._are_few(EVERYTHING, WORTH_AN_INDEX):
+            return False
+        self._has_index = await self._build_index(int(self._meta["dims"]))
+        return self._has_index
+
+    async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
+        if not terms or limit <= 0:
+            return []
+        counts, total = await self.frequencies(terms, where.scope.user_id)
+        worth = {term: rarity(holding, total) for term, holding in counts.items() if holding}
+        if not worth:
+            return []
+        statement = self._statement()
+        holds, sum_of, length = self._holding(statement, worth)
+        score = f"{sum_of} * 2.2e0 / (1e0 + 1.2e0 * (0.25e0 + 0.75e0 * {length} / {TYPICAL_LENGTH}e0))"
+        sql = f"""SELECT id, {score} AS score FROM {self.names.memories}
+            WHERE {statement.where(where)} AND {holds} ORDER BY score DESC, id LIMIT {statement.bind(limit)}"""
+        return [Hit(id, score) for id, score in await self._rows(sql, statement.values)]
+
+    async def _read(self, work: Callable[[ServerTables], Awaitable[T]]) -> T:
+        async def attempt() -> T:
+            async with self._session() as session:
+                return await work(self._tables(session))
+
+        return await until_done(attempt)
+
+    async def _rows(self, sql: str, values: Sequence[Any]) -> list[Sequence[Any]]:
+        return await self._read(lambda tables: tables.session.rows(sql, values))
+
+    async def _are_few(self, where: Where, number: int) -> bool:
+        statement = self._statement()
+        some = f"SELECT 1 FROM {self.names.memories} WHERE {statement.where(where)} LIMIT {statement.bind(number + 1)}"
+        return bool((await self._rows(f"SELECT count(*) FROM ({some}) few", statement.values))[0][0] <= number)
+
+    def _opened(self) -> Pool:
+        if self._pool is None:
+            raise StoreError(
+                f"{self.place} is not open", hint="await initialize(), or use `async with`", code="store.closed"
+            )
+        return self._pool
+
+    async def _read_meta(self) -> None:
+        meta = await self._read(lambda tables: tables.meta())
+        self._check_model(meta)
+        if self._wanted_dims is not None:
+            self._check_dims(meta, self._wanted_dims)
+        self._meta = meta
+
+    async def _settle(self, tables: ServerTables, dims: int) -> dict[str, str]:
+        """The first vector settles model and dimensions for good; every other must be of that kind."""
+        meta = self._meta if {"dims", "model"} <= self._meta.keys() else await tables.meta()
+        self._check_model(meta)
+        self._check_dims(meta, dims)
+        new = {"dims": str(dims)} | ({} if self._model is None else {"model": self._model})
+        missing = {name: value for name, value in new.items() if name not in meta}
+        if missing:
+            await tables.set_meta(missing)
+        return meta | missing
+
+    def _dims_of(self, writes: Sequence[Write]) -> int | None:
+        """The dimensions of the vectors in there, None without any. Raises EmbedderMismatch for two kinds."""
+        vectors = [c.vector for write in writes for c in write.changes if not isinstance(c, Delete) and c.vector]
+        sizes = sorted({len(vector) // 4 for vector in vectors})
+        if len(sizes) > 1:
+            raise self._mismatch(f"{sizes[0]} dimensions", f"{sizes[1]} dimensions")
+        if sizes and self._wanted_dims is not None and self._wanted_dims != sizes[0]:
+            raise self._mismatch(f"embedding_model_dims = {self._wanted_dims}", f"{sizes[0]} dimensions")
+        return sizes[0] if sizes else None
+
+    def _check_model(self, meta: Mapping[str, str]) -> None:
+        made_by = meta.get("model")
+        if made_by is not None and self._model is not None and made_by != self._model:
+            raise self._mismatch(made_by, self._model)
+
+    def _check_dims(self, meta: Mapping[str, str], dims: int) -> None:
+        if "dims" in meta and int(meta["dims"]) != dims:
+            raise self._mismatch(f"{meta.get('model', '')} {meta['dims']} dimensions".lstrip(), f"{dims} dimensions")
+
+    def _mismatch(self, here: str, wanted: str) -> EmbedderMismatch:
+        return EmbedderMismatch(
+            f"the memories in {self.place} were embedded with {here}, this run is configured for {wanted}",
+            hint=f"configure the embedder for {here} again, or name another collection",
+        )
+
+
+def check_collection(name: str) -> str:
+    if not _COLLECTION.fullmatch(name):
+        raise ConfigError(
+            f"collection_name {name!r} can't be the name of a table",
+            hint="letters, digits and _, no digit first, 40 at most",
+            code="config.value",
+        )
+    return name
+
+
+def check_port(value: Any, option: str) -> int:
+    """A port as a number, from a number or its digits."""
+    try:
+        return int(value)
+    except ValueError:
+        raise ConfigError(f"{option} is {value!r}, which is no number", code="config.value") from None
+
+
+def check_schema(place: str, columns: set[str], needed: set[str], version: str | None) -> None:
+    """Refuse tables that are not ours, or of a later version. *columns* are those the table of memories has."""
+    if version is None or not needed <= columns:
+        raise StoreCorrupt(
+            f"{place} is a table of another program (it has no {', '.join(sorted(needed - columns)) or 'meta table'})",
+            hint="nothing was changed in it; choose another collection_name",
+            code="store.foreign",
+        )
+    if int(version) > SCHEMA:
+        raise StoreError(
+            f"{place} was made by a newer powermem (schema {version}; this one knows {SCHEMA})",
+            hint="upgrade powermem-cli; nothing was changed",
+            code="store.newer",
+        )

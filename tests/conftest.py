@@ -1,0 +1,75 @@
+"""Fixtures for every test: one event loop, the database servers (started when first asked for), places for stores."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import pytest
+from engines import Postgres, Seekdb, running
+from hypothesis import HealthCheck, settings
+from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
+
+# No verdict by the clock: a machine may be busy.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+ENGINES = ("sqlite", "postgres", "oceanbase")
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"  # the database drivers know no other
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    with running(Postgres()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def seekdb_server() -> Iterator[Seekdb]:
+    with running(Seekdb()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_place(request, tmp_path_factory) -> Callable[[str], Place]:
+    """engine → a place of that engine where nothing was ever stored."""
+    numbers = itertools.count()
+
+    def make(engine: str) -> Place:
+        collection = f"c{next(numbers)}"
+        if engine == "postgres":
+            return PostgresPlace(request.getfixturevalue("postgres_server"), collection)
+        if engine == "oceanbase":
+            return OceanBasePlace(request.getfixturevalue("seekdb_server"), collection)
+        return SqlitePlace(tmp_path_factory.mktemp("sqlite") / "memories.db")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def used_places() -> dict[str, Place]:
+    return {}
+
+
+@pytest.fixture(params=ENGINES)
+async def place(request, new_place, used_places) -> Place:
+    """A place where nothing is stored: on a server a used one, wiped, since tables take long to make."""
+    engine = request.param
+    if engine in used_places:
+        await used_places[engine].wipe()
+        return used_places[engine]
+    place = new_place(engine)
+    if engine != "sqlite":
+        async with place.opened():
+            used_places[engine] = place
+    return place
+
+
+@pytest.fixture
+async def store(place):
+    async with place.opened() as opened:
+        yield opened

