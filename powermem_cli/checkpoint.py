@@ -72,7 +72,10 @@ class LowWater:
 
 
 class Job:
-    """The folder of one job. `with Job(...) as job:` makes it and holds its lock. Raises Locked, StoreError."""
+    """The folder of one job. `with Job(...) as job:` makes it and holds its lock. Raises Locked, StoreError.
+
+    *keeps_rejects*: some input is a pipe, so that what an earlier run set aside will not be read again.
+    """
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Job:
         *,
         checkpoint: Path | None = None,
         rejects: Path | None = None,
+        keeps_rejects: bool = False,
     ) -> None:
         self.name = name
         self.folder = folder
@@ -94,7 +98,7 @@ class Job:
         self._lock: BinaryIO | None = None
         self._rejects: BinaryIO | None = None
         self._saved_at = 0.0
-        self._resumed = False
+        self._keeps_rejects = keeps_rejects
         self._known: dict[str, Any] = {}
 
     def __enter__(self) -> Job:
@@ -117,8 +121,8 @@ class Job:
         if known is None:
             return None
         mark = Mark(known["byte"], known["line"])
-        if _edges(path, mark.byte) == (known["head"], known["tail"]):
-            self._resumed = True
+        if _edges(path, mark.byte) == {"head": known["head"], "tail": known["tail"]}:
+            self._keeps_rejects = True
             return mark
         self.warnings.append(f"{path} is not the file it was: reading it from the start (known records are skipped)")
         return None
@@ -131,7 +135,7 @@ class Job:
         try:
             if self._rejects is None:
                 # What is read again is rejected again; what is not, keeps its place.
-                self._rejects = _private(self.rejects_path, "ab" if self._resumed else "wb")
+                self._rejects = _private(self.rejects_path, "ab" if self._keeps_rejects else "wb")
             self._rejects.write(text.encode("utf-8", "surrogatepass"))
         except OSError as error:
             raise _unusable(self.rejects_path, error) from error
@@ -140,16 +144,17 @@ class Job:
         """Write the checkpoint, at most once a second unless *now*. What it says must be durable already."""
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
-        inputs = {}
+        inputs = dict(self._known)
         for path, mark in marks.items():
-            head, tail = _edges(path, mark.byte)
-            inputs[os.path.realpath(path)] = {**asdict(mark), "head": head, "tail": tail}
+            inputs.pop(os.path.realpath(path), None)
+            if edges := _edges(path, mark.byte):
+                inputs[os.path.realpath(path)] = {**asdict(mark), **edges}
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "job": self.name,
             "store": self._store_id,
             "reading": self._reading,
-            "inputs": {**self._known, **inputs},
+            "inputs": inputs,
         }
         content["checksum"] = _checksum(content)
         try:
@@ -222,18 +227,21 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return blake2b(canonical_json(content).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def _edges(path: str, byte: int) -> tuple[str, str]:
-    """Digests of the head of a file and of what lies before *byte*; empty if it is shorter or can't be read."""
+def _edges(path: str, byte: int) -> dict[str, str] | None:
+    """Digests of the head of a file and of what lies before *byte*; None if it is no file, shorter, or unreadable."""
+    size = min(EDGE, byte)
     try:
+        if not Path(path).is_file():  # opening a pipe would wait, or take from what is still to be read
+            return None
         with open(path, "rb") as file:  # noqa: PTH123
-            head = file.read(min(EDGE, byte))
-            file.seek(max(0, byte - EDGE))
-            tail = file.read(min(EDGE, byte))
+            head = file.read(size)
+            file.seek(byte - size)
+            tail = file.read(size)
     except OSError:
-        return "", ""
-    if len(tail) < min(EDGE, byte):
-        return "", ""
-    return blake2b(head, digest_size=8).hexdigest(), blake2b(tail, digest_size=8).hexdigest()
+        return None
+    if len(tail) < size:
+        return None
+    return {"head": blake2b(head, digest_size=8).hexdigest(), "tail": blake2b(tail, digest_size=8).hexdigest()}
 
 
 def _unusable(path: Path, error: OSError) -> StoreError:
@@ -265,7 +273,7 @@ def _locked(path: Path, name: str) -> BinaryIO:
         file.close()
         raise Locked(
             f"another run of the job {name} is under way ({holder or 'its process is not known'})",
-            hint="wait for it; nothing was started",
+            hint="nothing was started; wait for it, or give this run a name of its own if it reads something else: --job",
         ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())

@@ -50,6 +50,7 @@ class Ingestion:
         self._read_before = 0
         self._warnings: list[str] = []
         self._readings: dict[str, Reading] = {}
+        self._resumable: set[str] = set()
         self._set_aside = 0
         self._batch = Batch(self._items(), self._add, limits=self.limits, report=self._durable)
 
@@ -95,6 +96,8 @@ class Ingestion:
             with open_input(name, self.reading, start=start, stdin=self.stdin) as source:
                 self._source = source
                 self._readings[name] = source.reading
+                if source.resumable:
+                    self._resumable.add(name)
                 yield from source
                 if source.unfinished is not None:
                     self._warnings.append(
@@ -111,9 +114,13 @@ class Ingestion:
         lines += [as_reject_line(o.record, o.error) for o in handful.outcomes if o.status == "failed"]
         self._set_aside += len(lines)
         self.job.set_aside(lines)
-        self._low_water.ended(handful.number, handful.items)
+        # Pipes have no place to go on at: to look back into one would take from what is still to be read.
+        self._low_water.ended(handful.number, [item for item in handful.items if self._keeps_its_place(item)])
         self.job.save(self._low_water.marks)
         self.watch(self, handful)
+
+    def _keeps_its_place(self, item: Item) -> bool:
+        return item.source is not None and item.source.file in self._resumable
 
 
 def total_bytes(inputs: Sequence[str]) -> int | None:

@@ -149,9 +149,10 @@ class AsyncMemory:
             raise InvalidInput(f"threshold is between 0 and 1, not {threshold}", field="threshold")
         where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
         ranking = await self._ranked(query, where, max(CANDIDATES, _checked(limit, "limit")))
-        hits = [hit for hit in ranking if threshold is None or hit.score >= threshold][:limit]
-        rows = {row.id: row for row in await self._rows(tuple(hit.id for hit in hits))}
-        return {"results": [{**_as_dict(rows[h.id]), "score": round(h.score, 6)} for h in hits if h.id in rows]}
+        scores = {hit.id: round(hit.score, 6) for hit in ranking}  # what is shown is what a threshold compares
+        wanted = [id for id, score in scores.items() if threshold is None or score >= threshold][:limit]
+        rows = {row.id: row for row in await self._rows(tuple(wanted))}
+        return {"results": [{**_as_dict(rows[id]), "score": scores[id]} for id in wanted if id in rows]}
 
     async def get(
         self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
@@ -220,6 +221,8 @@ class AsyncMemory:
         self._require_open()
         where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
         start = None if after is None else _memory_id(after)
+        if after is not None and start is None:
+            raise InvalidInput(f"after is the id of a memory, not {after!r}", field="after")
         rows = await self._store.find(
             where, limit=_checked(limit, "limit"), offset=_checked(offset, "offset"), after=start
         )
@@ -361,11 +364,14 @@ class _Plan:
         self._end("failed")
 
     def write(self, job: str, among: Filter | None, now: int) -> Write:
-        """What this record does to the store; a failure leaves only its row in the ledger."""
+        """What this record does to the store; a failure leaves only its row in the ledger.
+
+        Not even that where an earlier version was kept: its row says which memories a later one has to replace.
+        """
         self._at = now
         failed = self._error is not None
         ledger = None
-        if self.identity is not None:
+        if self.identity is not None and not (failed and self._old is not None):
             seen = None if self._old is None else self._old.content
             ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, "failed" if failed else None)
         return Write(() if failed else tuple(self._changes(among, now)), ledger)

@@ -43,8 +43,8 @@ class Memory:
     def close(self) -> None:
         """Finish what was begun and let go. Safe to repeat."""
         self._closed = True
-        if self._finalizer is not None:
-            self._finalizer()
+        if self._finalizer is not None and (alive := self._finalizer.detach()) is not None:
+            _close(*alive[2])
 
     def __enter__(self) -> Memory:
         self.initialize()
@@ -128,11 +128,11 @@ class Memory:
             if self._closed:
                 raise UsageError("this Memory is closed", hint="make a new one")
             if self._portal is None:
-                stack = ExitStack()
-                portal = stack.enter_context(start_blocking_portal())
-                # Tied to this object, not to close(): a portal left open keeps the interpreter from ending.
-                self._finalizer = weakref.finalize(self, _close, portal, self._inner, stack)
-                portal.call(self._inner.initialize)
+                with ExitStack() as stack:
+                    portal = stack.enter_context(start_blocking_portal())
+                    portal.call(self._inner.initialize)
+                    # Tied to this object, not to close(): a portal left open keeps the interpreter from ending.
+                    self._finalizer = weakref.finalize(self, _close_forgotten, portal, self._inner, stack.pop_all())
                 self._portal = portal
             return self._portal
 
@@ -142,3 +142,11 @@ def _close(portal: BlockingPortal, inner: AsyncMemory, stack: ExitStack) -> None
         portal.call(inner.close)
     finally:
         stack.close()
+
+
+def _close_forgotten(portal: BlockingPortal, inner: AsyncMemory, stack: ExitStack) -> None:
+    if threading.current_thread().daemon:
+        # The collector runs on any thread, perhaps on one of those, daemons all, that are waited for here.
+        threading.Thread(target=_close, args=(portal, inner, stack)).start()
+    else:
+        _close(portal, inner, stack)

@@ -13,7 +13,8 @@ from typing import Any, Final
 import typer
 
 import powermem_cli
-from powermem_cli.cli.exits import die_of
+from powermem_cli.cli.exits import Exit, die_of, die_of_a_closed_pipe
+from powermem_cli.cli.session import failed_before
 
 COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
 MODULES: Final = {"list": "list_"}  # where the name is one of Python's own
@@ -21,6 +22,7 @@ MODULES: Final = {"list": "list_"}  # where the name is one of Python's own
 EPILOG = """
 Examples:
 
+\b
   powermem add "Anna likes tea" --user anna
   powermem add --file chats.jsonl
   powermem search "what does she drink?" --user anna
@@ -68,12 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Records in flight are many small values without cycles: looking through them every 700 finds nothing.
     gc.set_threshold(50_000, 20, 20)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    _open_closed_streams()
     try:
-        build(_needed(given))(args=given, prog_name="powermem")
+        raise SystemExit(_exit_code(given))
     except BrokenPipeError:
-        _die_of_a_closed_pipe()
+        die_of_a_closed_pipe()
     except KeyboardInterrupt:
         die_of(signal.SIGINT)
+
+
+def _exit_code(given: Sequence[str]) -> int:
+    try:
+        code = int(build(_needed(given))(args=given, prog_name="powermem", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return code
+    except (typer.TyperException, OSError) as error:
+        if given:
+            return failed_before(error, given)
+        print(error, file=sys.stderr)  # noqa: T201 - it is the help
+        return Exit.USAGE
 
 
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
@@ -83,9 +98,12 @@ def _needed(arguments: Sequence[str]) -> Sequence[str]:
     return (first,) if first in COMMANDS else COMMANDS
 
 
-def _die_of_a_closed_pipe() -> None:
-    # What is still buffered can't be written: without this the interpreter complains about it at its end.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if hasattr(signal, "SIGPIPE"):
-        die_of(signal.SIGPIPE)
-    raise SystemExit(1)
+def _open_closed_streams() -> None:
+    """After `<&-` nothing is read; after `>&-` whoever writes is told, and no database gets the number of a stream."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: PTH123, SIM115 - open to the end

@@ -40,14 +40,18 @@ class JobOptions:
 @command
 def add(
     run: Run,
-    text: Annotated[Optional[str], typer.Argument(help="What to remember; - reads records from stdin.")] = None,
+    text: Annotated[
+        Optional[str], typer.Argument(metavar="[TEXT]", help="What to remember; - reads records from stdin.")
+    ] = None,
     file: Annotated[
         Optional[list[str]],
         typer.Option("-f", "--file", metavar="PATH", help="A file of records, or a quoted glob (may be repeated)."),
     ] = None,
     format_: Annotated[
         str,
-        typer.Option("--format", help="auto, jsonl, json, csv, tsv, text, chatgpt, claude, mem0 or powermem."),
+        typer.Option(
+            "--format", metavar="NAME", help="auto, jsonl, json, csv, tsv, text, chatgpt, claude, mem0 or powermem."
+        ),
     ] = "auto",
     user: User = None,
     agent: Agent = None,
@@ -64,21 +68,29 @@ def add(
         typer.Option("--map", metavar="FIELD=COLUMN,…", help="memory=note,user_id=customer,metadata.x=col"),
     ] = None,
     delimiter: Annotated[
-        Optional[str], typer.Option("--delimiter", help="Of CSV; found in the header by default.")
+        Optional[str], typer.Option("--delimiter", metavar="C", help="Of CSV; found in the header by default.")
     ] = None,
-    encoding: Annotated[Optional[str], typer.Option("--encoding", help="Of the input; UTF-8 by default.")] = None,
+    encoding: Annotated[
+        Optional[str], typer.Option("--encoding", metavar="NAME", help="Of the input; UTF-8 by default.")
+    ] = None,
     on_change: Annotated[
-        str, typer.Option("--on-change", help="A known key says something new: update, skip or add.")
+        str, typer.Option("--on-change", metavar="HOW", help="A known key says something new: update, skip or add.")
     ] = "update",
-    concurrency: Annotated[int, typer.Option("-c", "--concurrency", min=1, help="Groups of records in flight.")] = 4,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, max=4096, help="Records per group.")] = 512,
+    concurrency: Annotated[
+        int, typer.Option("-c", "--concurrency", metavar="N", min=1, help="Groups of records in flight.")
+    ] = 4,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", metavar="N", min=1, max=4096, help="Records per group.")
+    ] = 512,
     max_failures: Annotated[
         str, typer.Option("--max-failures", metavar="N|P%|none", help="Stop when more than this failed.")
     ] = "20%",
     deadline: Annotated[
         Optional[str], typer.Option("--deadline", metavar="DURATION", help="Start no new record after 90s, 15m, 2h.")
     ] = None,
-    limit: Annotated[Optional[int], typer.Option("--limit", min=1, help="Start no more records than this.")] = None,
+    limit: Annotated[
+        Optional[int], typer.Option("--limit", metavar="N", min=1, help="Start no more records than this.")
+    ] = None,
     checkpoint: Annotated[
         Optional[str], typer.Option("--checkpoint", metavar="PATH", help="Instead of the job's own.")
     ] = None,
@@ -89,7 +101,7 @@ def add(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Read all again; what is known is still not added twice.")
     ] = False,
-    progress: Annotated[str, typer.Option("--progress", help="auto, bar, log or none.")] = "auto",
+    progress: Annotated[str, typer.Option("--progress", metavar="HOW", help="auto, bar, log or none.")] = "auto",
     dry_run: DryRun = False,
 ) -> Exit | None:
     """Remember one text, or every record of files and pipes."""
@@ -129,8 +141,13 @@ def _inputs(run: Run, text: str | None, file: list[str] | None) -> list[str]:
         if text is not None:
             raise UsageError("a text and --file exclude each other", hint="give one of them")
         from powermem_cli.readers import expand  # noqa: PLC0415 - a single text does without
+        from powermem_cli.readers.source import open_file  # noqa: PLC0415
 
-        return expand(file)
+        names = expand(file)
+        for name in names:
+            if Path(name).is_file() or Path(name).is_dir():  # a pipe must not be opened twice
+                open_file(name).close()
+        return names
     if text == "-" or (text is None and not run.stdin.isatty()):
         return ["-"]
     if text is None:
@@ -147,7 +164,8 @@ def _add_text(
     check_metadata(metadata)
     check_scope(**scope)
     if dry_run:
-        run.note("dry run: this would be remembered")
+        run.note("dry run: this would be remembered, unless it is known")
+        run.show_done([], {"dry_run": True, "results": []})
         return None
 
     async def work(memory: Any) -> list[dict[str, Any]]:
@@ -155,7 +173,7 @@ def _add_text(
         return added
 
     added = run.with_memory(work)
-    run.show(added)
+    run.show_done(added)
     if not added:
         run.note("known already: nothing was added")
     return None
@@ -168,7 +186,8 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
     from powermem_cli.ingestion import Ingestion, total_bytes, until_stopped  # noqa: PLC0415
     from powermem_cli.paths import state_folder  # noqa: PLC0415
 
-    reporter = Reporter(run, total_bytes(inputs), cast("Any", options.progress))
+    total = total_bytes(inputs)
+    reporter = Reporter(run, total, cast("Any", options.progress))
 
     async def work(memory: Any) -> Exit:
         store_id = await memory.store_identity()
@@ -181,6 +200,7 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
             repr(reading),
             checkpoint=Path(options.checkpoint) if options.checkpoint else None,
             rejects=Path(options.rejects) if options.rejects else None,
+            keeps_rejects=total is None,
         ) as opened:
             ingestion = Ingestion(
                 memory,
@@ -198,8 +218,15 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
                 stdin=_binary(run.stdin),
                 watch=reporter.watch,
             )
-            with reporter, _Signals(ingestion.stop) as signals:
+
+            def stop(reason: str) -> None:
+                ingestion.stop(reason)
+                reporter.stopping()
+
+            with reporter, _Signals(stop) as signals:
                 report = await until_stopped(ingestion, options.deadline)
+        if isinstance(report.error, UsageError) and not report.tally.read:
+            raise report.error
         code = exit_of_report(report, signalled=signals.caught is not None)
         reporter.summary(report, name, code, says_no_llm=memory.keeps_what_is_said and reading.infer is not False)
         if signals.caught is not None:
@@ -241,7 +268,7 @@ class _Signals:
     def __init__(self, stop: Callable[[str], None]) -> None:
         self.caught: int | None = None
         self._stop = stop
-        self._handled: list[int] = []
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> _Signals:
         import asyncio  # noqa: PLC0415 - `--help` does without
@@ -249,31 +276,30 @@ class _Signals:
         self._loop = asyncio.get_running_loop()
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
-            if number is None or signal.getsignal(number) is signal.SIG_IGN:
-                continue
-            try:
-                self._loop.add_signal_handler(number, self._on_signal, number)
-            except (NotImplementedError, RuntimeError):  # Windows; not the main thread
-                continue
-            self._handled.append(number)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                # Not the loop's own handlers: they wait for the loop, which waits where nobody reads our output.
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        for number in self._handled:
-            self._loop.remove_signal_handler(number)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
-    def _on_signal(self, number: int) -> None:
-        if self.caught is None:
-            self.caught = number
-            self._stop("signal")
-            self._loop.call_later(GRACE, self._end)
-        else:
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if self.caught is not None:
             self._end()
+        self.caught = number
+        self._loop.call_soon_threadsafe(self._begin_to_stop)
+
+    def _begin_to_stop(self) -> None:
+        self._stop("signal")
+        self._loop.call_later(GRACE, self._end)
 
     def _end(self) -> None:
         # What is in flight is given up: the ledger says what of it was kept, the next run does the rest.
-        signal.signal(self.caught or signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), self.caught or signal.SIGINT)
+        number = self.caught or signal.SIGINT
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 def _reading(*, scope: dict[str, Any], **options: Any) -> Any:

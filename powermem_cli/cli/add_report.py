@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from powermem_cli.batch import STATUSES, Handful
 from powermem_cli.cli.exits import Exit, exit_of
-from powermem_cli.cli.session import Run, error_as_json
+from powermem_cli.cli.session import Run, counted, error_as_json
 from powermem_cli.ingestion import Ingestion, Report
 from powermem_cli.model import Outcome, Record, Rejected
 from powermem_cli.output.console import is_terminal, marks_for
@@ -20,6 +21,8 @@ def exit_of_report(report: Report, *, signalled: bool) -> Exit:
     by_status = report.tally.by_status
     if report.error is not None:
         return exit_of(report.error)
+    if report.stop_reason == "output":
+        return Exit.STORE
     if report.stop_reason == "deadline" or signalled:
         return Exit.LATER
     if report.stop_reason == "too_many_failures":
@@ -38,6 +41,9 @@ class Reporter:
         quiet = run.quiet > 0
         self._progress = progress_for("none" if quiet else mode, run.stderr, run.environ)
         self._total = total_bytes
+        self._first_trouble: str | None = None
+        self.lost: OSError | None = None
+        """Why the standard output takes no more: its reader has gone, or the disk is full."""
 
     def __enter__(self) -> Reporter:
         self._progress.start(self._total)
@@ -49,22 +55,56 @@ class Reporter:
     def watch(self, ingestion: Ingestion, handful: Handful) -> None:
         tally = ingestion.tally
         self._progress.update(ingestion.bytes_read, {str(status): number for status, number in tally.by_status.items()})
-        if self._run.form == "jsonl":
-            write_lines(_record_lines(handful), self._run.stdout)
+        if self._first_trouble is None and (tally.by_status["rejected"] or tally.by_status["failed"]):
+            self._first_trouble = _first_trouble(handful)
+        if self._run.form == "jsonl" and self.lost is None:
+            try:
+                write_lines(_record_lines(handful), self._run.stdout)
+            except OSError as error:
+                # What is in flight is finished and kept, but nobody would hear of more.
+                self.lost = error
+                ingestion.stop("output")
+
+    def stopping(self) -> None:
+        """The first Ctrl-C may take a while."""
+        if is_terminal(self._run.stderr):
+            self._progress.message("stopping: what is in flight is finished first; once more to end at once")
 
     def summary(self, report: Report, job: str, code: Exit, *, says_no_llm: bool) -> None:
+        """Raises OSError if the standard output was lost, now or before."""
         run = self._run
         for warning in report.warnings:
             run.note(f"warning: {warning}")
-        if run.form != "auto":
-            run.write_json(_summary(report, job, code))
         if report.error is not None:
             run.say_error(report.error)
-        if run.quiet and code == Exit.DONE:
-            return
-        run.say(_summary_line(report, marks_for(run.stderr).done if code == Exit.DONE else "", says_no_llm=says_no_llm))
-        if report.rejects is not None and is_terminal(run.stderr):
-            run.say(f"  set aside: {report.rejects}\n  mend them there, then: powermem add -f {report.rejects}")
+        if not run.quiet or code != Exit.DONE:
+            mark = marks_for(run.stderr).done if code == Exit.DONE else ""
+            run.say(_summary_line(report, mark, says_no_llm=says_no_llm) + self._about_rejects(report.rejects))
+        if self.lost is not None:
+            raise self.lost
+        if run.form != "auto":
+            run.write_json(_summary(report, job, code))
+
+    def _about_rejects(self, path: Path | None) -> str:
+        if path is None:
+            return ""
+        if is_terminal(self._run.stderr):
+            return f"\n  {self._first_trouble}\n  set aside: {path}\n  mend them there, then: powermem add -f {path}"
+        return f" ({self._first_trouble}; set aside in {path})"
+
+
+def _first_trouble(handful: Handful) -> str | None:
+    """Where the first record stands that was rejected or failed, and why; None if there is none."""
+    outcomes = iter(handful.outcomes)
+    for item in handful.items:
+        where, why = item.source, item.message if isinstance(item, Rejected) else ""
+        if isinstance(item, Record):
+            error = next(outcomes).error
+            if error is None:
+                continue
+            why = error.message
+        return why if where is None else f"{where.file}:{where.line}{f':{where.column}' if where.column else ''}: {why}"
+    return None
 
 
 def _record_lines(handful: Handful) -> list[dict[str, Any]]:
@@ -115,7 +155,7 @@ def _stop_reason(report: Report) -> str:
 
 def _summary_line(report: Report, mark: str, *, says_no_llm: bool) -> str:
     tally = report.tally
-    parts = [f"{tally.by_status['added']:,} added ({tally.memories:,} memories)"]
+    parts = [f"{tally.by_status['added']:,} added ({counted(tally.memories, 'memory', 'memories')})"]
     parts += [
         f"{tally.by_status[status]:,} {status.replace('_', ' ')}" for status in STATUSES[1:] if tally.by_status[status]
     ]

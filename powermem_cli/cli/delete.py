@@ -8,11 +8,12 @@ import typer
 
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, DryRun, IdFile, RunId, User, given_ids
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run, command, counted
 from powermem_cli.errors import UsageError
 from powermem_cli.output.safe import safe
 
 SAMPLES = 3
+LONGEST = 70  # characters of a sample
 
 
 @command
@@ -61,8 +62,8 @@ def _delete_all(run: Run, scope: dict[str, str | None], dry_run: bool) -> Exit |
         if dry_run or not number:
             return number, True
         samples = (await memory.get_all(**scope, limit=SAMPLES))["results"]
-        shown = "".join(f"\n  {safe(row['memory'], single_line=True)[:70]}" for row in samples)
-        if not run.confirm(f"{number:,} memories of {named}, as:{shown}\nForget them?"):
+        shown = [safe(row["memory"], single_line=True)[:LONGEST] for row in samples]
+        if not run.confirm(f"forget {counted(number, 'memory', 'memories')} of {named}", [*shown, "…"][:number]):
             return 0, False
         return int((await memory.delete_all(**scope))["deleted"]), True
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from enum import IntEnum
+from typing import TextIO
 
 from powermem_cli.errors import (
     EmbedderMismatch,
@@ -52,6 +54,23 @@ def exit_of(error: PowerMemError) -> Exit:
 
 def die_of(number: int) -> None:
     """End as the signal would have ended us: a shell's loop stops, systemd sees a clean stop."""
-    sys.stdout.flush()
+    with suppress(OSError):  # who would have read it may be gone
+        sys.stdout.flush()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
+
+
+def die_of_a_closed_pipe() -> None:
+    """As every filter does whose reader has seen enough: `powermem list --all | head`."""
+    let_go(sys.stdout)
+    if hasattr(signal, "SIGPIPE"):
+        die_of(signal.SIGPIPE)
+    raise SystemExit(1)
+
+
+def let_go(stream: TextIO) -> None:
+    """What is still buffered can't be written: without this the interpreter complains about it at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

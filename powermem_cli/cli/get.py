@@ -28,8 +28,9 @@ def get(
         return [await memory.get(id, run.user(user), agent) for id in wanted]
 
     rows = run.with_memory(work)
-    run.show([row for row in rows if row is not None])
+    found = [row for row in rows if row is not None]
     missing = [id for id, row in zip(wanted, rows, strict=True) if row is None]
+    run.show(found, {"results": found, "not_found": missing})
     for id in missing:
         run.note(f"no memory {id}")
     return Exit.NEGATIVE if missing else None

@@ -10,6 +10,7 @@ import typer
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, FilterJson, RunId, User, Where, parse_filters
 from powermem_cli.cli.session import Run, command
+from powermem_cli.errors import UsageError
 
 PAGE = 1000
 
@@ -20,7 +21,7 @@ def list_(
     user: User = None,
     agent: Agent = None,
     run_id: RunId = None,
-    limit: Annotated[int, typer.Option("-k", "--limit", min=0, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option("-k", "--limit", metavar="N", min=0, help="At most so many.")] = 50,
     after: Annotated[Optional[str], typer.Option("--after", metavar="ID", help="Go on behind this id.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
     where: Where = None,
@@ -28,6 +29,8 @@ def list_(
 ) -> Exit | None:
     """Show memories in the order they were added."""
     filters = parse_filters(where, filter_json)
+    if after is not None and not after.isdecimal():
+        raise UsageError(f"--after takes an id, not {after!r}", hint="the last one that was shown")
     scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
 
     async def pages(memory: Any) -> AsyncIterator[list[dict[str, Any]]]:
@@ -39,6 +42,8 @@ def list_(
             if len(rows) < size:
                 return
             last, left = rows[-1]["id"], None if left is None else left - size
+        if last is not None and (await memory.get_all(**scope, filters=filters, limit=1, after=last))["results"]:
+            run.note(f"there are more; --all shows all, --after {last} goes on from here")
 
     async def work(memory: Any) -> int:
         number = 0

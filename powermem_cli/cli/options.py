@@ -66,16 +66,26 @@ def _as_json_scalar(text: str) -> list[Any]:
     return [] if isinstance(value, (str, list, dict)) else [value]
 
 
+def text_of(stdin: Any) -> str:
+    """All that a pipe holds: UTF-8, whatever the locale. Raises UsageError."""
+    try:
+        return str(stdin.buffer.read(), "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the standard input is not UTF-8: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise UsageError(f"the standard input can't be read: {error.strerror}") from error
+
+
 def given_ids(ids: list[str] | None, file: str | None, stdin: Any) -> list[str]:
     """Ids from the command line and from a file or stdin, each once, in order. Raises UsageError."""
     found = list(ids or [])
     source = "-" if file is None and found == ["-"] else file
     if source == "-":
         found = [] if found == ["-"] else found
-        found += stdin.read().split()
+        found += text_of(stdin).split()
     elif source is not None:
         try:
-            with open(source, encoding="utf-8") as lines:  # noqa: PTH123
+            with open(source, encoding="utf-8-sig") as lines:  # noqa: PTH123
                 found += lines.read().split()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{source} can't be read: {error}") from error

@@ -10,7 +10,7 @@ import typer
 
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, FilterJson, RunId, User, Where, parse_filters
-from powermem_cli.cli.session import Run, command, error_as_json
+from powermem_cli.cli.session import Run, command, counted, error_as_json
 from powermem_cli.errors import PowerMemError, UsageError
 
 AT_ONCE = 16  # questions of a file that are answered together
@@ -19,7 +19,9 @@ AT_ONCE = 16  # questions of a file that are answered together
 @command
 def search(
     run: Run,
-    query: Annotated[Optional[str], typer.Argument(help="What you want to know, in your own words.")] = None,
+    query: Annotated[
+        Optional[str], typer.Argument(metavar="[QUESTION]", help="What you want to know, in your own words.")
+    ] = None,
     file: Annotated[
         Optional[str],
         typer.Option(
@@ -32,9 +34,10 @@ def search(
     user: User = None,
     agent: Agent = None,
     run_id: RunId = None,
-    limit: Annotated[int, typer.Option("-k", "--limit", min=1, help="At most so many.")] = 10,
+    limit: Annotated[int, typer.Option("-k", "--limit", metavar="N", min=1, help="At most so many.")] = 10,
     threshold: Annotated[
-        Optional[float], typer.Option("--threshold", min=0.0, max=1.0, help="Only hits with at least this score.")
+        Optional[float],
+        typer.Option("--threshold", metavar="SCORE", min=0.0, max=1.0, help="Only hits with at least this score."),
     ] = None,
     where: Where = None,
     filter_json: FilterJson = None,
@@ -99,17 +102,20 @@ def _search_many(
     if run.form == "json":
         run.write_json({"answers": answers})
     if failed:
-        run.note(f"{failed:,} questions could not be read")
+        run.note(f"{counted(failed, 'question', 'questions')} could not be answered")
         return Exit.PARTIAL
     return Exit.NEGATIVE if fail_if_empty and not hits else None
 
 
 def _show_answer(run: Run, answered: dict[str, Any]) -> None:
+    from powermem_cli.output.console import encodable  # noqa: PLC0415
     from powermem_cli.output.safe import safe  # noqa: PLC0415
 
-    print(safe(f"# {answered['query']}", single_line=True), file=run.stdout)
+    said = [f"# {answered['query']}"]
     if "error" in answered:
-        print(safe(f"error: {answered['error']['message']}", single_line=True), file=run.stdout)
+        said.append(f"error: {answered['error']['message']}")
+    for line in said:
+        print(encodable(safe(line, single_line=True), run.stdout), file=run.stdout)
     run.show(answered.get("results", []))
 
 
@@ -125,6 +131,8 @@ def _lines(run: Run, file: str) -> Iterator[tuple[int, str]]:
                     yield number, line.strip()
         except UnicodeDecodeError as error:
             raise UsageError(f"{file} is not UTF-8: {error.reason} at byte {error.start}") from error
+        except OSError as error:
+            raise UsageError(f"{file} can't be read: {error.strerror}") from error
 
 
 def _question(text: str) -> dict[str, Any]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TextIO, TypeVar, get_type_hints
+from typing import Annotated, Any, Literal, TextIO, TypeVar
 
 import typer
 
-from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.cli.exits import Exit, die_of, die_of_a_closed_pipe, exit_of, let_go
 from powermem_cli.errors import InvariantError, PowerMemError, StoreError, UsageError
 from powermem_cli.output.safe import safe
 
@@ -43,11 +45,24 @@ def global_options(
     quiet: Annotated[
         int,
         typer.Option(
-            "-q", "--quiet", count=True, help="Say nothing on success; -qq: no errors either.", rich_help_panel=PANEL
+            "-q",
+            "--quiet",
+            count=True,
+            show_default=False,
+            help="Say nothing on success; -qq: no errors either.",
+            rich_help_panel=PANEL,
         ),
     ] = 0,
     verbose: Annotated[
-        int, typer.Option("-v", "--verbose", count=True, help="Say more; -vv: tracebacks too.", rich_help_panel=PANEL)
+        int,
+        typer.Option(
+            "-v",
+            "--verbose",
+            count=True,
+            show_default=False,
+            help="Say more; -vv: tracebacks too.",
+            rich_help_panel=PANEL,
+        ),
     ] = 0,
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=PANEL)
@@ -103,15 +118,18 @@ class Run:
 
     def say(self, text: str) -> None:
         """A line on stderr, whatever -q says."""
-        print(safe(text), file=self.stderr, flush=True)
+        with suppress(OSError):  # nobody listens: that is no reason to fail
+            print(safe(text), file=self.stderr, flush=True)
 
-    def confirm(self, question: str) -> bool:
-        """Ask; without a terminal, refuse to guess. Raises UsageError."""
+    def confirm(self, what: str, details: Sequence[str] = ()) -> bool:
+        """Ask whether to do *what*, after showing *details*; without a terminal, refuse to guess. Raises UsageError."""
         if self.options["yes"]:
             return True
         if not (self.stdin.isatty() and self.stderr.isatty()):
-            raise UsageError(f"{question} There is no terminal to ask.", hint="add --yes if you mean it")
-        print(f"{safe(question)} [y/N] ", end="", file=self.stderr, flush=True)
+            raise UsageError(f"--yes is needed to {what}: there is no terminal to ask")
+        for line in details:
+            self.say(f"  {line}")
+        print(f"{safe(what[0].upper() + what[1:])}? [y/N] ", end="", file=self.stderr, flush=True)
         return self.stdin.readline().strip().lower() in {"y", "yes"}
 
     def with_memory(self, work: Callable[[Any], Awaitable[T]]) -> T:
@@ -153,11 +171,21 @@ class Run:
         else:
             write_document(value, self.stdout)
 
-    def fail(self, error: PowerMemError, code: Exit) -> None:
-        """Say what went wrong: on stderr for a person, and in the JSON that was asked for."""
+    def show_done(self, rows: Sequence[Mapping[str, Any]], document: Mapping[str, Any] | None = None) -> None:
+        """Memories as a command left them: that is news, not what was asked for, so -q is quiet about it."""
+        if self.form != "auto" or not self.quiet:
+            self.show(rows, document)
+
+    def fail(self, error: Exception) -> Exit:
+        """Say what went wrong: on stderr for a person, and in the JSON that was asked for. What to exit with."""
+        ours = _as_ours(error)
+        code = exit_of(ours)
+        self.say_error(ours)
         if self.form != "auto":
-            self.write_json(error_as_json(error, code))
-        self.say_error(error)
+            with suppress(OSError):
+                self.write_json(error_as_json(ours, code))
+        let_go(self.stdout)
+        return code
 
     def say_error(self, error: PowerMemError) -> None:
         if self.quiet < 2:
@@ -165,6 +193,11 @@ class Run:
             self.say(f"error: {error.message}{hint}")
         if self.verbose >= 2:
             self.say("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """`1 memory`, `2,000 memories`."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def error_as_json(error: PowerMemError, code: Exit | None = None) -> dict[str, Any]:
@@ -180,19 +213,14 @@ def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
 
     This is the only place that catches PowerMemError. Docstring and options stay those of *function*.
     """
-    shared = inspect.signature(global_options, eval_str=True)
-    own = inspect.signature(function)
-    hints = get_type_hints(function, include_extras=True)
-    parameters = [
-        parameter.replace(annotation=hints[name], kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in own.parameters.items()
-        if name != "run"
-    ]
-    parameters += [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in shared.parameters.values()]
+    # eval_str and not get_type_hints: that one wraps what has the default None once more, up to Python 3.10.
+    shared = inspect.signature(global_options, eval_str=True).parameters
+    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "run"]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> None:
-        run = Run({name: values.pop(name) for name in shared.parameters})
+        run = Run({name: values.pop(name) for name in shared})
         raise typer.Exit(int(_exit_code(run, lambda: function(run, **values))))
 
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -206,20 +234,38 @@ def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
             raise UsageError("--json and --jsonl exclude each other")
         code = work()
         run.stdout.flush()
-    except PowerMemError as error:
-        code = exit_of(error)
-        run.fail(error, code)
-    except BrokenPipeError:
+        return Exit.DONE if code is None else code
+    except KeyboardInterrupt:
+        die_of(signal.SIGINT)
         raise
-    except OSError as error:
-        # What is left over are the streams: everything else is translated where it is opened.
-        code = Exit.STORE
-        run.fail(
-            StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io"), code
-        )
+    except BrokenPipeError:
+        die_of_a_closed_pipe()
+        raise
     except Exception as error:  # noqa: BLE001 - the last resort: whatever nobody foresaw is a bug of ours
-        code = Exit.BUG
-        bug = InvariantError(f"{type(error).__name__}: {error}", hint="please report this, with what -vv prints")
-        bug.__cause__ = error
-        run.fail(bug, code)
-    return Exit.DONE if code is None else code
+        return run.fail(error)
+
+
+def _as_ours(error: Exception) -> PowerMemError:
+    if isinstance(error, PowerMemError):
+        return error
+    ours: PowerMemError
+    if isinstance(error, OSError):
+        # What is left over are the streams: everything else is translated where it is opened.
+        ours = StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io")
+    else:
+        ours = InvariantError(f"{type(error).__name__}: {error}", hint="please report this, with what -vv prints")
+    ours.__cause__ = error
+    return ours
+
+
+def failed_before(error: Exception, arguments: Sequence[str]) -> Exit:
+    """What went wrong when no command had a Run yet: Typer could not read the *arguments*, or could not show help."""
+    run = Run({"json_": "--json" in arguments, "jsonl": "--jsonl" in arguments, "quiet": 0, "verbose": 0})
+    if not isinstance(error, typer.TyperException):
+        return run.fail(error)
+    message = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = None if context is None else f"{context.command_path} --help shows what there is"
+    if context is not None and context.parent is None and arguments[0].startswith("-"):
+        hint = "options stand behind the command, as in: powermem list --db memories.db"
+    return run.fail(UsageError(message[:1].lower() + message[1:], hint=hint))

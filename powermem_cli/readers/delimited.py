@@ -67,7 +67,7 @@ class Reader:
 
     def _item(self, cells: list[str], maker: RecordMaker) -> Record | Rejected | None:
         """None for a row in which nothing is written."""
-        if not any(cells) or (len(cells) == 1 and cells[0].isspace()):
+        if not any(cells) or (not cells[0].strip() and self._feed.raw.isspace()):
             return None
         source, size = self._place()
         if not self._feed.is_text:
@@ -94,16 +94,11 @@ class Reader:
             self._must_be_finished()
             source, size = self._place()
             return Rejected("input.csv", f"not valid CSV: {error}", source, feed.text, size)
-        at_the_end = not quote.closed and isinstance(error, csv.Error)
         feed.give_back(feed.text.count("\n", 0, quote.at) + 1)
         self._must_be_finished()
-        reason = (
-            "text follows the quote that closes this cell"
-            if quote.closed
-            else "this quote is never closed"
-            if at_the_end
-            else "this quote is not closed within 1,000 lines or 16 MiB"
-        )
+        reason = "this quote is not closed within 1,000 lines or 16 MiB"
+        if isinstance(error, csv.Error):
+            reason = "text follows the quote that closes this cell" if quote.closed else "this quote is never closed"
         return self._input.faults.at("input.quote", reason, quote.at, feed.text, *self._place())
 
     def _place(self) -> tuple[Source, int]:
@@ -125,5 +120,5 @@ def _header_of(lines: Iterator[Line], opened: Input) -> Header:
     except UnicodeDecodeError:
         state = LAST + 1
     if state > LAST or "\0" in line:
-        raise UsageError(f"{opened.label}: the header is no text of sensible length")
+        raise UsageError(f"{opened.label}: the first line is no header: it is no text, or has no end")
     return read_header(line, opened.label, opened.reading)

@@ -132,7 +132,7 @@ def _of_table_or_text(lines: list[str], mapping: Mapping[str, str]) -> list[str]
 
 def _flavour(keys: AbstractSet[str], wrapped: bool) -> str | None:
     """The program that wrote a record with these keys."""
-    if "mapping" in keys and keys & {"title", "create_time", "current_node"}:
+    if "mapping" in keys and keys & {"title", "create_time", "current_node"} and not keys & _CONTENT:
         return "chatgpt"
     if {"uuid", "chat_messages"} <= keys and not keys & {*NAMES["user_id"]}:
         return "claude"

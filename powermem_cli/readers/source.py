@@ -104,7 +104,7 @@ def open_file(path: str) -> FileBytes:
 
 def open_stdin(stream: BinaryIO) -> FileBytes:
     # With a non-blocking pipe "nothing yet" looks like the end, and records would be lost without a word.
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):  # not a descriptor; Windows before Python 3.12
         os.set_blocking(stream.fileno(), True)
     return FileBytes(stream)
 

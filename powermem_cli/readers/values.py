@@ -17,17 +17,16 @@ from powermem_cli.readers.strict_json import parse
 
 _BETWEEN: Final = re.compile(rb"[^ \t\r\n,]")
 _MARK: Final = re.compile(rb'["{}\[\]]')
-_IN_STRING: Final = re.compile(rb'["\\\n]')
+_QUOTE_OR_LINE_END: Final = re.compile(rb'["\n]')
 _AFTER_WORD: Final = re.compile(rb'[ \t\r\n,{}\[\]"]')
 _LINE_END: Final = re.compile(rb"\n")
 _WRAPPER: Final = re.compile(rb'(?<!\\)"%s"[ \t\r\n]*:[ \t\r\n]*\[\Z' % WRAPPER.encode())
 _WRAPPER_LENGTH: Final = 80  # bytes, with blanks
 
-_QUOTE, _NEWLINE = b'"\n'
+_QUOTE, _NEWLINE, _BACKSLASH = b'"\n\\'
 _OPENER: Final = {ord("}"): ord("{"), ord("]"): ord("[")}
 _WITHIN_CHARACTERS: Final = bytes(range(0x80, 0xC0))  # all bytes of one in UTF-8 but the first
 _DEEPEST_INDENT: Final = 100
-
 
 REST: Final = 4  # no record, but the end of the object around them
 
@@ -162,13 +161,18 @@ class Values:
     def _end_of_string(self, at: int) -> tuple[int, bool]:
         """Behind the quote; or, if the line ends first, where the next record seems to begin, and True."""
         while True:
-            at = self._search(_IN_STRING, at) + 1
-            mark = self._buffer[self._start + at - 1]
-            if mark == _QUOTE:
-                return at, False
-            if mark == _NEWLINE:
+            at = self._search(_QUOTE_OR_LINE_END, at) + 1
+            if self._buffer[self._start + at - 1] == _NEWLINE:
                 return self._next_record(at), True
-            at += 1  # what the backslash escapes
+            if not self._backslashes(at - 1) % 2:
+                return at, False
+
+    def _backslashes(self, at: int) -> int:
+        """How many there are just before *at*."""
+        end = first = self._start + at
+        while first > self._start and self._buffer[first - 1] == _BACKSLASH:
+            first -= 1
+        return end - first
 
     def _next_record(self, at: int) -> int:
         """The first line from *at* on that begins like that of this record, or ends the list."""
@@ -189,8 +193,9 @@ class Values:
             if self._dropped is None and held > LONGEST_RECORD:
                 self._dropped = bytes(self._buffer[self._start : self._start + SHOWN])
             if self._dropped is not None:
-                self._done(held)
-                at -= held
+                dropped = held - self._backslashes(held) % 2  # the one that may escape what comes
+                self._done(dropped)
+                at -= dropped
             if not self._more():
                 raise _End
         return found.start() - self._start

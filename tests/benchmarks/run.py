@@ -37,9 +37,10 @@ Row = tuple[str, str]
 PROJECT = Path(__file__).parents[2]
 
 
-def powermem(folder: Path, *arguments: str) -> tuple[float, float]:
+def powermem(folder: Path, *arguments: str, **settings: str) -> tuple[float, float]:
     """Runs the program with everything it keeps in *folder*: (seconds, peak MB of memory)."""
-    environ = {**os.environ, "XDG_DATA_HOME": str(folder / "data"), "XDG_STATE_HOME": str(folder / "state")}
+    places = {"XDG_DATA_HOME": str(folder / "data"), "XDG_STATE_HOME": str(folder / "state")}
+    environ = {**os.environ, **places, **settings}
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "powermem_cli", *arguments],
@@ -108,6 +109,31 @@ def tight_loop(folder: Path, number: int) -> float:
     seconds = time.perf_counter() - started
     db.close()
     return number / seconds
+
+
+def providing(folder: Path, numbers: list[int]) -> Iterator[Row]:
+    """The same with an embedder behind HTTP, that answers after a while: how well the waiting is shared."""
+    number = numbers[0]
+    source = write_jsonl(folder / "http.jsonl", number)
+    for milliseconds in (0, 20):
+        place = folder / f"http{milliseconds}"
+        place.mkdir()
+        command = [sys.executable, str(PROJECT / "tests" / "fake_api.py"), "--latency-ms", str(milliseconds)]
+        server = subprocess.Popen([*command, "--dims", "256"], stdout=subprocess.PIPE, text=True)
+        try:
+            settings = {
+                "EMBEDDING_PROVIDER": "openai",
+                "EMBEDDING_API_KEY": "sk-benchmark",
+                "EMBEDDING_MODEL": "text-embedding-3-small",
+                "EMBEDDING_DIMS": "256",
+                "OPENAI_EMBEDDING_BASE_URL": server.stdout.readline().split()[-1],
+            }
+            seconds, memory = powermem(place, "add", "--file", str(source), **settings)
+        finally:
+            server.terminate()
+            server.communicate()
+        what = f"add --file, {number:,} records, HTTP embedder at {milliseconds} ms"
+        yield what, f"{number / seconds:,.0f} records/s, peak {memory:.0f} MB"
 
 
 def searching(folder: Path, numbers: list[int]) -> Iterator[Row]:
@@ -193,6 +219,7 @@ def installing(folder: Path, _numbers: list[int]) -> Iterator[Row]:
 
 PARTS: dict[str, Callable[[Path, list[int]], Iterator[Row]]] = {
     "ingestion": ingestion,
+    "providing": providing,
     "searching": searching,
     "starting": starting,
     "installing": installing,
