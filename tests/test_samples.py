@@ -5,14 +5,20 @@ None of the guide's scripts closes its memory, so a clean exit is part of what i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import socket
+import socketserver
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pymysql
 import pytest
+from engines import Seekdb, running
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SECONDS = 30
@@ -129,3 +135,42 @@ def test_without_its_server_the_script_for_one_ends_with_one_error_that_says_why
     assert len(re.findall(r"^Traceback ", err, re.MULTILINE)) == err.count("direct cause of the following") + 1
     last = err.strip().splitlines()[-1]
     assert re.match(r"powermem_cli\.errors\.(ConfigError|StoreError|StoreBusy): \S", last)
+
+
+def test_with_its_server_the_script_for_one_runs_as_written(tmp_path):
+    with running(Seekdb()) as server, listening_on("127.0.0.1", 2881, server.socket):
+        with pymysql.connect(unix_socket=str(server.socket), user="root") as connection:
+            connection.cursor().execute("ALTER USER root IDENTIFIED BY 'password'")
+        said = ["✓ AsyncMemory initialized with JSON config!"]
+        assert ended(start(NEEDS_A_SERVER, tmp_path)) == (0, "", said)
+
+
+@contextlib.contextmanager
+def listening_on(host: str, port: int, server: Path) -> Iterator[None]:
+    """A port that leads to a Unix socket: the engine itself listens on nothing else."""
+
+    class Line(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as behind:
+                behind.connect(str(server))
+                back = threading.Thread(target=forward, args=(behind, self.request))
+                back.start()
+                forward(self.request, behind)
+                back.join()
+
+    with socketserver.ThreadingTCPServer((host, port), Line, bind_and_activate=False) as front:
+        front.allow_reuse_address = True
+        front.server_bind()
+        front.server_activate()
+        threading.Thread(target=front.serve_forever, args=(0.05,)).start()
+        try:
+            yield
+        finally:
+            front.shutdown()
+
+
+def forward(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(1 << 16):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
