@@ -11,11 +11,12 @@ import os
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from powermem_cli.errors import Locked, StoreError, UsageError
 from powermem_cli.model import Record, Rejected
@@ -95,19 +96,23 @@ class Job:
         self._checkpoint_path = checkpoint or folder / "checkpoint.json"
         self._store_id = store_id
         self._reading = blake2b(reading.encode(), digest_size=8).hexdigest()
-        self._lock: BinaryIO | None = None
-        self._rejects: BinaryIO | None = None
+        self._lock: FileIO | None = None
+        self._rejects: FileIO | None = None
         self._saved_at = 0.0
         self._keeps_rejects = keeps_rejects
         self._known: dict[str, Any] = {}
+        self._files: dict[str, tuple[int, int] | None] = {}
 
     def __enter__(self) -> Job:
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _locked(self.folder / "lock", self.name)
-            self._known = self._load()
-        except OSError as error:
-            raise _unusable(self.folder, error) from error
+        with ExitStack() as undo:
+            undo.callback(self.__exit__)
+            try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._lock = _locked(self.folder / "lock", self.name)
+                self._known = self._load()
+            except OSError as error:
+                raise _unusable(self.folder, error) from error
+            undo.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -127,6 +132,10 @@ class Job:
         self.warnings.append(f"{path} is not the file it was: reading it from the start (known records are skipped)")
         return None
 
+    def begun(self, path: str) -> None:
+        """The file of this name is being read now. If another takes its place, marks say nothing about that one."""
+        self._files[path] = _file_number(path)
+
     def set_aside(self, lines: Iterable[str]) -> None:
         """Append to the rejects; on disk before the next checkpoint is."""
         text = "".join(f"{line}\n" for line in lines)
@@ -136,7 +145,7 @@ class Job:
             if self._rejects is None:
                 # What is read again is rejected again; what is not, keeps its place.
                 self._rejects = _private(self.rejects_path, "ab" if self._keeps_rejects else "wb")
-            self._rejects.write(text.encode("utf-8", "surrogatepass"))
+            _write(self._rejects, text.encode("utf-8", "surrogatepass"))
         except OSError as error:
             raise _unusable(self.rejects_path, error) from error
 
@@ -147,7 +156,7 @@ class Job:
         inputs = dict(self._known)
         for path, mark in marks.items():
             inputs.pop(os.path.realpath(path), None)
-            if edges := _edges(path, mark.byte):
+            if _file_number(path) == self._files.get(path) and (edges := _edges(path, mark.byte)):
                 inputs[os.path.realpath(path)] = {**asdict(mark), **edges}
         content: dict[str, Any] = {
             "schema": SCHEMA,
@@ -159,7 +168,6 @@ class Job:
         content["checksum"] = _checksum(content)
         try:
             if self._rejects is not None:
-                self._rejects.flush()
                 os.fsync(self._rejects.fileno())
             write_atomically(self._checkpoint_path, json.dumps(content, ensure_ascii=False, indent=1).encode())
         except OSError as error:
@@ -201,8 +209,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """The old content or the new, never a part: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with _private(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
+        _write(file, content)
         os.fsync(file.fileno())
     temporary.replace(path)
     with suppress(OSError):  # Windows has no way to sync a folder
@@ -213,14 +220,29 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.close(folder)
 
 
-def _private(path: Path, mode: str) -> BinaryIO:
-    """Opened for nobody else, and never through a link that somebody put there."""
+def _private(path: Path, mode: str) -> FileIO:
+    """Opened for nobody else, and never through a link that somebody put there; without a buffer that could fail late."""
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
-    file: BinaryIO = open(path, mode, opener=opener)  # type: ignore[assignment]  # noqa: SIM115 - the caller closes it
-    return file
+    return FileIO(path, mode.replace("b", ""), opener=opener)
+
+
+def _write(file: FileIO, content: bytes) -> None:
+    """All of it: a file without a buffer may take less at a time."""
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) :]
+
+
+def _file_number(path: str) -> tuple[int, int] | None:
+    """What tells one file from another that has its name."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
@@ -255,7 +277,7 @@ def _unusable(path: Path, error: OSError) -> StoreError:
     )
 
 
-def _locked(path: Path, name: str) -> BinaryIO:
+def _locked(path: Path, name: str) -> FileIO:
     """The lock file, held until it is closed: also by kill -9, so that none is ever stale. Raises Locked."""
     file = _private(path, "a+b")
     try:
@@ -276,6 +298,5 @@ def _locked(path: Path, name: str) -> BinaryIO:
             hint="nothing was started; wait for it, or give this run a name of its own if it reads something else: --job",
         ) from None
     file.truncate(0)
-    file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
-    file.flush()
+    _write(file, f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
     return file

@@ -90,14 +90,17 @@ class Ingestion:
 
     def _items(self) -> Iterator[Item]:
         """All records and rejects of all inputs; runs on the reader's thread."""
+        # All at once: whether anything is resumed decides what becomes of the rejects of earlier runs.
+        marks = {name: self.job.resume_at(name) for name in self.inputs if self.resume and name != "-"}
         for name in self.inputs:
-            mark = self.job.resume_at(name) if self.resume and name != "-" else None
+            mark = marks.get(name)
             start = None if mark is None else Position(mark.byte, mark.line)
             with open_input(name, self.reading, start=start, stdin=self.stdin) as source:
                 self._source = source
                 self._readings[name] = source.reading
                 if source.resumable:
                     self._resumable.add(name)
+                    self.job.begun(name)
                 yield from source
                 if source.unfinished is not None:
                     self._warnings.append(

@@ -12,7 +12,15 @@ from typing import Any, Final, Literal, NamedTuple
 
 from powermem_cli import times
 from powermem_cli.config import Choice, Config, auto_config, parse_config
-from powermem_cli.errors import ConfigError, InvalidInput, PowerMemError, ProviderRejected, UsageError
+from powermem_cli.errors import (
+    ConfigError,
+    InvalidInput,
+    PowerMemError,
+    ProviderBusy,
+    ProviderError,
+    ProviderRefused,
+    UsageError,
+)
 from powermem_cli.filters import Filter, parse_filter
 from powermem_cli.grouping import Grouper
 from powermem_cli.identity import Identity, digest, identify
@@ -287,18 +295,14 @@ class AsyncMemory:
     async def _embed(self, plans: Sequence[_Plan]) -> None:
         """Give every plan its vectors. A text that no provider will take fails its own record alone."""
         texts = [text for plan in plans for text in plan.facts.texts]
-        try:
-            vectors = await self._embedder.embed(texts) if texts else []
-        except ProviderRejected as error:
-            if len(plans) == 1:
-                plans[0].fail(error)
-                return
-            await asyncio.gather(*(self._embed([plan]) for plan in plans))
-            return
+        answers = await self._embedder.embed_each(texts) if texts else []
         start = 0
         for plan in plans:
-            plan.vectors = vectors[start : start + len(plan.facts.texts)]
-            start += len(plan.facts.texts)
+            own = answers[start : start + len(plan.facts.texts)]
+            start += len(own)
+            plan.vectors = [answer for answer in own if isinstance(answer, bytes)]
+            if len(plan.vectors) < len(own):
+                plan.fail(_worst([answer for answer in own if not isinstance(answer, bytes)]))
 
     # ── how a query finds them ──
 
@@ -423,6 +427,14 @@ class _Plan:
 
     def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
         self.outcome = Outcome(self.record, status, effects, self._error, self._at)
+
+
+def _worst(errors: Sequence[ProviderError]) -> ProviderError:
+    """The first of them. Raises one that all other records would meet as well."""
+    for error in errors:
+        if isinstance(error, ProviderRefused) or (isinstance(error, ProviderBusy) and error.outage):
+            raise error
+    return errors[0]
 
 
 def _with_providers(config: Config, **named: str | None) -> Config:

@@ -11,7 +11,7 @@ from typing import Any
 
 from places import vector
 
-from powermem_cli.errors import ProviderRefused, ProviderRejected
+from powermem_cli.errors import ProviderError, ProviderRefused, ProviderRejected
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.model import Message, Record, Scope
 from powermem_cli.providers import EMBEDDERS
@@ -69,12 +69,22 @@ class MoodyEmbedder:
         self._dims = embedding_dims
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
+        answers = await self.embed_each(texts)
+        for answer in answers:
+            if isinstance(answer, ProviderError):
+                raise answer
+        return [answer for answer in answers if isinstance(answer, bytes)]
+
+    async def embed_each(self, texts: Sequence[str]) -> list[bytes | ProviderError]:
         self.calls.append(list(texts))
+        return [self._answer(text) for text in texts]
+
+    def _answer(self, text: str) -> bytes | ProviderError:
         if self.refuses:
-            raise ProviderRefused("the key is refused", provider="moody", status=401)
-        if any("poison" in text for text in texts):
-            raise ProviderRejected("this text is not taken", provider="moody", status=400)
-        return [vector(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"), self._dims) for text in texts]
+            return ProviderRefused("the key is refused", provider="moody", status=401)
+        if "poison" in text:
+            return ProviderRejected("this text is not taken", provider="moody", status=400)
+        return vector(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"), self._dims)
 
     async def close(self) -> None:
         """Nothing to let go of."""

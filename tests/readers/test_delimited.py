@@ -170,6 +170,13 @@ def test_a_cell_over_16_mib_is_given_up():
     assert (items[0].code, items[1].code) == ("input.quote", "input.columns")
 
 
+def test_a_row_over_16_mib_is_given_up():
+    cell = "\n".join(["x" * (1 << 20)] * 9)
+    items = table(f'b,memory\n"{cell}","{cell}"\nb,last\n')
+    assert items[-1].memory == "last"
+    assert (items[0].code, items[0].source.line, items[0].source.lines) == ("input.quote", 10, 1)
+
+
 def test_a_line_over_the_limit_ends_a_quoted_cell():
     items = table(b'memory,b\n"open\n' + b"x" * (17 << 20) + b"\nlast,b\n")
     assert [(item.source.line, getattr(item, "code", None)) for item in items] == [
@@ -195,9 +202,9 @@ def test_a_carriage_return_within_a_row():
     assert isinstance(good, Record)
 
 
-@pytest.mark.parametrize("tail", ["half", '"half', 'half,"', '"a\nb"', '"a" b'])
+@pytest.mark.parametrize("tail", ["half", b"half\xc3", '"half', 'half,"', '"a\nb"', '"a" b'])
 def test_a_last_row_that_is_not_all_there_is_left_for_the_next_run(tmp_path, tail):
-    text = "memory,user\na,b\n" + tail
+    text = b"memory,user\na,b\n" + (tail if isinstance(tail, bytes) else tail.encode())
     opened, items = read_with(written(tmp_path, text, "a.csv"))
     assert len(records(items)) == 1
     assert opened.unfinished is not None

@@ -129,5 +129,7 @@ def test_a_pretty_document_in_small_pieces():
     data = json.dumps(rows, indent=2).encode()
     whole = piped(data, format="json")
     assert memories(records(whole)) == [f"m{n}" for n in range(5)]
+    assert [item.source.line for item in whole] == [2 + 11 * n for n in range(5)]
+    assert [item.source.lines for item in whole] == [10] * 5
     for step in (1, 2, 3, 50):
         assert piped(by_steps(data, step), format="json") == whole

@@ -50,6 +50,7 @@ def test_a_conversation():
         ('{"a": "x\\u0000"}', "input.character", 7, "U+0000"),
         ('{"a": "x\0"}', "input.json", 9, "control character"),
         ('{"a": ' + "[" * 100 + "]" * 100 + "}", "input.too_deep", 106, "more than 100 deep"),
+        ('{"a": "\\\\", "b": ' + "[" * 100 + "]" * 100 + "}", "input.too_deep", 117, "more than 100 deep"),
         ("[" * 200_000, "input.too_deep", 101, "more than 100 deep"),
         ('{"a":' * 50_000, "input.too_deep", 501, "more than 100 deep"),
         ('{"memory": "x"', "input.json", 15, "expecting ',' delimiter"),
@@ -130,6 +131,11 @@ def test_a_last_line_that_is_not_all_there_is_left_for_the_next_run(tmp_path, ta
     [_, bad] = piped(GOOD + tail)
     assert isinstance(bad, Rejected)
     assert (bad.source.byte, bad.size, bad.source.lines) == (len(GOOD), len(tail), 0)
+
+
+def test_a_file_at_stdin_is_all_there_is(tmp_path):
+    with open(written(tmp_path, GOOD + b'{"half'), "rb") as stdin:  # noqa: PTH123
+        assert [type(item) for item in piped(stdin)] == [Record, Rejected]
 
 
 def test_a_last_line_that_is_whole_is_read(tmp_path):

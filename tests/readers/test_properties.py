@@ -268,14 +268,14 @@ def sample(size: int) -> dict[str, tuple[bytes, Reading]]:
     writer.writerow(["memory", "user", "n"])
     writer.writerows([f"{row['memory']}\r\n2nd", row["user"], 'a "q", b'] for row in rows)
     table_text = table.getvalue() + '"open,x\r\n"bad" x,y,z\r\na,b\r\nlast,u,x'
-    document = json.dumps(rows, ensure_ascii=False, indent=1).replace('"u1"', '"u"1"')
+    document = json.dumps(rows, ensure_ascii=False, indent=2).replace('"u1"', '"u"1"')
     wrapped = json.dumps({"a": "[{", "results": rows, "b": [{"memory": 1}]})
     packed = gzip.compress(jsonl[:500]) + b"\0\0" + gzip.compress(jsonl[500:])
     return {
-        "jsonl": (codecs.BOM_UTF8 + jsonl, Reading()),
+        "jsonl": (codecs.BOM_UTF8 + jsonl, Reading(format="jsonl")),
         "csv": (table_text.encode(), Reading(format="csv")),
-        "json": (document.encode(), Reading()),
-        "wrapped": (wrapped.encode(), Reading()),
+        "json": (document.encode(), Reading(format="json")),
+        "wrapped": (wrapped.encode(), Reading(format="json")),
         "text": (jsonl, Reading(format="text")),
         "gzip": (packed, Reading()),
         "torn": (packed[:-30], Reading()),

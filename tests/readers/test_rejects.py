@@ -121,6 +121,18 @@ def test_options_that_are_none(options):
     assert bad.code.startswith(("input.", "usage."))
 
 
+def test_lines_of_several_jobs_in_one_file():
+    _, ours = set_aside(b'{"x": 1}\n', Reading(format="jsonl", scope=Scope("a"), mapping={"memory": "x"}))
+    _, theirs = set_aside(b'{"y": 1}\n', Reading(format="jsonl", scope=Scope("b"), mapping={"memory": "y"}))
+    lines = [line.replace(": 1}", f': "{n}"}}') for n, line in enumerate([*ours, *theirs] * 2)]
+    assert [(item.memory, item.scope.user_id) for item in records(again(lines))] == [
+        ("0", "a"),
+        ("1", "b"),
+        ("2", "a"),
+        ("3", "b"),
+    ]
+
+
 def test_only_a_line_of_rejects_is_unwrapped():
     [record] = records(again(['{"memory": "x", "code": 5, "message": "hi"}']))
     assert record.metadata == {"code": 5, "message": "hi"}

@@ -16,6 +16,7 @@ from readers.tools import bare, by_steps, cut_at, piped, read, read_with, record
 from powermem_cli.errors import UsageError
 from powermem_cli.model import Record, Rejected
 from powermem_cli.readers import Position, Reading, open_input
+from powermem_cli.readers.base import CHUNK
 
 LINES = [f'{{"memory": "no {n} ä😀"}}\n'.encode() for n in range(40)]
 DATA = b"".join(LINES)
@@ -58,6 +59,16 @@ def test_a_truncated_gzip_gives_all_whole_lines_and_one_reject(tmp_path):
                 assert reject is items[-1]
                 assert (reject.code, reject.source.byte + reject.size) == ("input.truncated", len(saved))
                 assert "gzip data ends too early" in reject.message
+
+
+def test_what_the_inflater_still_holds_at_the_end_is_not_lost():
+    """It gives no more than a chunk at once, and may have read all before it has given all."""
+    for size in range(CHUNK + 1, CHUNK + 20):
+        packed = gzip.compress((LINES[0] * (size // len(LINES[0]) + 1))[:size])
+        for cut in (9, 10):
+            last = piped(packed[:-cut])[-1]
+            assert isinstance(last, Rejected)
+            assert last.source.byte + last.size == len(zlib.decompressobj(31).decompress(packed[:-cut]))
 
 
 def test_a_damaged_gzip_gives_what_was_before_the_damage():
@@ -224,6 +235,7 @@ def test_a_pipe_is_read_as_it_comes():
     with os.fdopen(ours, "rb") as stdin, os.fdopen(theirs, "wb", buffering=0) as writer:
         writer.write(LINES[0] + LINES[1])
         with open_input("-", Reading(), stdin=stdin) as opened:
+            assert os.get_blocking(ours)
             items = iter(opened)
             for n in range(30):
                 assert next(items).memory == ALL[n]
@@ -267,6 +279,7 @@ def test_cut_within_a_character(text):
         (b"one\ntwo", b" three\nfour\n", ["two three", "four"]),
         (b"one", b" two", ["one two"]),
         (b"one\n", b"two\n", ["two"]),
+        ("one\n\u0a05\u0100 two".encode(), b" three", ["\u0a05\u0100 two three"]),
     ],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])

@@ -1,0 +1,153 @@
+"""A signal in the middle: what is in flight is finished, the sums add up, the program dies of the signal, and the same
+command does the rest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checker import check, conserved
+from crash.kill import write_records
+from program import Powermem
+
+RECORDS = 3000  # more than a pipe holds acknowledgements of: a run nobody listens to can't end
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@pytest.fixture
+def powermem(tmp_path):
+    return Powermem(tmp_path)
+
+
+@pytest.fixture
+def talks(powermem):
+    path = powermem.folder / "talks.jsonl"
+    write_records(path, RECORDS, random.Random(5))
+    return path
+
+
+def listen(process: subprocess.Popen[bytes], lines: int) -> bytes:
+    return b"".join(process.stdout.readline() for _ in range(lines))
+
+
+def end_of(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+    """The rest of stdout (communicate() would forget what was read ahead), and stderr."""
+    if process.stdin is not None:
+        process.stdin.close()
+    rest = process.stdout.read(), process.stderr.read()
+    process.wait()
+    return rest
+
+
+def whole(acknowledgements: Path, *said: bytes) -> Path:
+    acknowledgements.write_bytes(b"".join(said))
+    return acknowledgements
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_in_the_middle_of_a_file(powermem, talks, number):
+    with powermem.started("add", "-f", talks, "--jsonl", "--batch-size", 64, stdin=subprocess.DEVNULL) as process:
+        said = listen(process, 100)
+        process.send_signal(number)
+        rest, err = end_of(process)
+    assert process.returncode == -number  # died of it: a shell's loop ends, systemd sees a clean stop
+
+    summary = json.loads((said + rest).splitlines()[-1])
+    assert (summary["stop_reason"], conserved(summary)) == ("signal", True)
+    assert 100 < summary["added"] < RECORDS
+    assert len(err.splitlines()) == 1
+    assert "stopped: signal" in err.decode()
+    acknowledged = whole(powermem.folder / "acks.jsonl", said, rest)
+    assert not check(powermem.database, acknowledged, talks, complete=False)
+
+    again = powermem("add", "-f", talks, "--jsonl")
+    assert again.code == 0
+    assert again.summary["read"] < RECORDS  # it went on where it stood
+    acknowledged = whole(acknowledged, said, rest, again.out.encode())
+    assert not check(powermem.database, acknowledged, talks)
+
+
+def test_hammering_ctrl_c_ends_it_even_if_nobody_reads_what_it_says(powermem, talks):
+    with powermem.started("add", "-f", talks, "--jsonl", stdin=subprocess.DEVNULL) as process:
+        said = listen(process, 1)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.05)
+        rest, _ = end_of(process)
+    assert process.returncode == -signal.SIGINT
+    again = powermem("add", "-f", talks, "--jsonl")
+    heard = [line for line in (said + rest).splitlines(keepends=True) if line.endswith(b"\n")]
+    assert not check(powermem.database, whole(powermem.folder / "a", *heard, again.out.encode()), talks)
+
+
+def test_a_pipe_that_has_no_more_to_say_yet_is_left_at_once(powermem):
+    with powermem.started("add", "-", "--jsonl") as process:
+        process.stdin.write(b'{"memory": "the first"}\n{"memory": "the second"}\n')
+        process.stdin.flush()
+        assert b"the second" in listen(process, 2)
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)  # its input is still open
+        rest, _ = end_of(process)
+    assert process.returncode == -signal.SIGTERM
+    assert json.loads(rest.splitlines()[-1])["added"] == 2
+    assert powermem.memories() == ["the first", "the second"]
+
+
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(powermem):
+    nohup = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    wrapper = (sys.executable, "-c", nohup, "-m", "powermem_cli")
+    with powermem.started("add", "-", "--format", "jsonl", "--jsonl", wrapper=wrapper) as process:
+        process.stdin.write(b'{"memory": "before"}\n')
+        process.stdin.flush()
+        listen(process, 1)
+        process.send_signal(signal.SIGHUP)
+        process.stdin.write(b'{"memory": "after"}\n')
+        rest, _ = end_of(process)
+    assert process.returncode == 0
+    assert json.loads(rest.splitlines()[-1])["added"] == 2
+
+
+def test_ctrl_c_ends_other_commands_by_the_signal_too(powermem, tmp_path):
+    fifo = tmp_path / "questions"
+    os.mkfifo(fifo)
+    with powermem.started("search", "-f", fifo, "--jsonl", stdin=subprocess.DEVNULL) as process:
+        with fifo.open("w") as questions:
+            questions.writelines(["anything?\n"] * 16)
+            questions.flush()
+            listen(process, 16)
+            process.send_signal(signal.SIGINT)
+            process.wait(10)
+        _, err = end_of(process)
+    assert process.returncode == -signal.SIGINT
+    assert err == b""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("number", STOPPING)
+def test_signals_at_a_hundred_moments(tmp_path, number):
+    dice = random.Random(number)
+    for trial in range(100):
+        powermem = Powermem(tmp_path / str(trial))
+        powermem.folder.mkdir()
+        talks = powermem.folder / "talks.jsonl"
+        write_records(talks, 1000, dice)
+        with powermem.started("add", "-f", talks, "--jsonl", stdin=subprocess.DEVNULL) as process:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(dice.uniform(0, 0.9))
+            process.send_signal(number)
+            said, err = end_of(process)
+        assert process.returncode in {-number, 0}
+        assert b"Traceback" not in err
+        again = powermem("add", "-f", talks, "--jsonl")
+        assert again.code == 0
+        assert not check(powermem.database, whole(powermem.folder / "acks", said, again.out.encode()), talks)
