@@ -144,7 +144,7 @@ class Job:
         try:
             if self._rejects is None:
                 # What is read again is rejected again; what is not, keeps its place.
-                self._rejects = _private(self.rejects_path, "ab" if self._keeps_rejects else "wb")
+                self._rejects = _private(self.rejects_path, "a" if self._keeps_rejects else "w")
             _write(self._rejects, text.encode("utf-8", "surrogatepass"))
         except OSError as error:
             raise _unusable(self.rejects_path, error) from error
@@ -208,7 +208,7 @@ class Job:
 def write_atomically(path: Path, content: bytes) -> None:
     """The old content or the new, never a part: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _private(temporary, "wb") as file:
+    with _private(temporary, "w") as file:
         _write(file, content)
         os.fsync(file.fileno())
     temporary.replace(path)
@@ -226,7 +226,7 @@ def _private(path: Path, mode: str) -> FileIO:
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
-    return FileIO(path, mode.replace("b", ""), opener=opener)
+    return FileIO(path, mode, opener=opener)
 
 
 def _write(file: FileIO, content: bytes) -> None:
@@ -239,7 +239,7 @@ def _write(file: FileIO, content: bytes) -> None:
 def _file_number(path: str) -> tuple[int, int] | None:
     """What tells one file from another that has its name."""
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
@@ -279,7 +279,7 @@ def _unusable(path: Path, error: OSError) -> StoreError:
 
 def _locked(path: Path, name: str) -> FileIO:
     """The lock file, held until it is closed: also by kill -9, so that none is ever stale. Raises Locked."""
-    file = _private(path, "a+b")
+    file = _private(path, "a+")
     try:
         if os.name == "nt":
             import msvcrt  # noqa: PLC0415

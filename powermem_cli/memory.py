@@ -31,6 +31,7 @@ from powermem_cli.rules import check_messages, check_metadata, check_scope, chec
 from powermem_cli.stores import create_store
 from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.terms import query_terms
+from powermem_cli.turns import Turns
 
 logger = logging.getLogger("powermem")
 
@@ -75,6 +76,7 @@ class AsyncMemory:
         self._opening = asyncio.Lock()
         self._embedder = create_embedder(self._config.embedder.provider, self._config.embedder.options)
         self._store = create_store(self._config.vector_store.provider, self._config.vector_store.options)
+        self._turns = Turns()
         self._writes: Grouper[Write, Applied] = Grouper(self._store.apply, most=WRITES_AT_ONCE)
 
     async def initialize(self) -> None:
@@ -116,6 +118,7 @@ class AsyncMemory:
         With *infer*, what the user said is kept, and nothing that this scope holds already (*filters*: looking only
         among those). Without, the whole is one memory, as it is.
         """
+        await self._turns.mine()
         record = Record(
             messages=check_messages(messages),
             scope=check_scope(user_id, agent_id, run_id),

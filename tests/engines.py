@@ -9,12 +9,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pymysql
 
 START_SECONDS = 30
 
@@ -96,7 +97,9 @@ class Postgres(Server):
             "shared_buffers": "64MB",
             "max_connections": 60,
         }
-        command = [self._programs / "postgres", "-D", self.folder / "data"]
+        # It ends with us, however we end: no orphan is left, even of tests that were killed.
+        keeper = ["setpriv", "--pdeathsig", "QUIT"] if shutil.which("setpriv") else []
+        command = [*keeper, self._programs / "postgres", "-D", self.folder / "data"]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder, **self._as_user)
 
@@ -106,11 +109,14 @@ class Postgres(Server):
 
 
 class Seekdb(Server):
-    """OceanBase's own SQL engine on a single node, from the wheel pylibseekdb."""
+    """OceanBase's own SQL engine on a single node, from the wheel pylibseekdb.
+
+    The wheel wants Python 3.11; on an older one POWERMEM_TEST_SEEKDB names the program that lies in it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._program = _installed("pylibseekdb") / "seekdb"
+        self._program = os.environ.get("POWERMEM_TEST_SEEKDB") or _installed("pylibseekdb") / "seekdb"
         (self.folder / "run").mkdir()
         self.socket = self.folder / "run" / "sql.sock"
         # It ends by itself when nobody holds this lock any more: no orphan, however the tests end.
@@ -128,10 +134,9 @@ class Seekdb(Server):
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def _ready(self) -> bool:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(1)
-            probe.connect(str(self.socket))
-            return bool(probe.recv(1))
+        with contextlib.suppress(pymysql.err.MySQLError):
+            pymysql.connect(unix_socket=str(self.socket), user="root").close()
+            return True
         return False
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 
 import powermem_cli
-from powermem_cli.cli.exits import Exit, die_of, die_of_a_closed_pipe
+from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe
 from powermem_cli.cli.session import failed_before
 
 COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
@@ -70,13 +70,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Records in flight are many small values without cycles: looking through them every 700 finds nothing.
     gc.set_threshold(50_000, 20, 20)
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C ends a command at once, wherever it waits: SQLite needs no goodbye. A long job has its own way, in add.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed_streams()
     try:
         raise SystemExit(_exit_code(given))
     except BrokenPipeError:
         die_of_a_closed_pipe()
-    except KeyboardInterrupt:
-        die_of(signal.SIGINT)
 
 
 def _exit_code(given: Sequence[str]) -> int:

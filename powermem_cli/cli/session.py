@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar
 
 import typer
 
-from powermem_cli.cli.exits import Exit, die_of, die_of_a_closed_pipe, exit_of, let_go
+from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, exit_of, let_go
 from powermem_cli.errors import InvariantError, PowerMemError, StoreError, UsageError
 from powermem_cli.output.safe import safe
 
@@ -235,9 +234,6 @@ def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
         code = work()
         run.stdout.flush()
         return Exit.DONE if code is None else code
-    except KeyboardInterrupt:
-        die_of(signal.SIGINT)
-        raise
     except BrokenPipeError:
         die_of_a_closed_pipe()
         raise
