@@ -389,7 +389,7 @@ class _Plan:
         texts = self.facts.texts
         changes: list[Change] = []
         for i, (text, vector) in enumerate(zip(texts, self.vectors, strict=True)):
-            if i < len(kept):
+            if i < len(kept) and kept[i]:
                 changes.append(Update(kept[i], now, record.scope, text, vector, digest(text), record.metadata))
                 continue
             created_at = now if record.created_at is None else record.created_at
@@ -405,7 +405,7 @@ class _Plan:
                     among,
                 )
             )
-        changes += [Delete(id, record.scope) for id in kept[len(texts) :]]
+        changes += [Delete(id, record.scope) for id in kept[len(texts) :] if id]
         return changes
 
     def settle(self, applied: Applied) -> None:

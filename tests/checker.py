@@ -79,7 +79,7 @@ def damage(connection: apsw.Connection, ids: set[int], identities: int | None) -
     for (number,) in connection.execute("SELECT value FROM meta WHERE name = 'memories'"):
         said += [f"{number} memories are counted, {len(ids)} are there"] if number != len(ids) else []
     ledger = [json.loads(row[0]) for row in connection.execute("SELECT memory_ids FROM ledger WHERE status = 'done'")]
-    noted = Counter(id for row in ledger for id in row)
+    noted = Counter(id for row in ledger for id in row if id)  # 0: known from elsewhere
     said += [f"memory {id} is in the ledger {noted[id]} times" for id in ids if noted[id] != 1]
     said += [f"the ledger has memory {id}, the store has not" for id in noted if id not in ids]
     if identities is not None and len(ledger) != identities:

@@ -25,7 +25,7 @@ STOREYS = (
     {"config", "prompts"},
     {"layers"},
     {"envfile", "filters", "identity", "paths", "registry", "retry", "rules"},
-    {"feed", "grouping", "model", "terms", "times", "variables"},
+    {"feed", "grouping", "model", "terms", "times", "turns", "variables"},
     {"errors"},
 )
 """From the front door to the ground. Rooms on one storey do not know each other."""

@@ -140,9 +140,6 @@ class TestChange:
         assert outcome.status == "updated"
         assert await held(memory) == ["a"]
 
-    @pytest.mark.xfail(
-        reason="a changed conversation is matched with its old memories by position, known ones not counted"
-    )
     async def test_what_was_known_from_elsewhere_stays_one_memory(self, memory):
         await memory.add("ok", user_id="anna")
         await statuses(memory, talk("ok", "I like tea", key="c"))

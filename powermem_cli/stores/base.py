@@ -116,6 +116,18 @@ class Applied(NamedTuple):
     known: LedgerRow | None = None
 
 
+def ledger_ids(changes: Sequence[Change], events: Sequence[tuple[Event, int]]) -> tuple[int, ...]:
+    """The *memory_ids* of the row that a write leaves: one per Insert and Update, in order, so that a record that says
+    more the next time is matched with what it said before. 0 stands for an Insert of what was known from elsewhere; an
+    Update of a memory that somebody deleted keeps its id, so that it stays deleted.
+    """
+    pairs = zip(changes, events, strict=True)
+    kept = [(change, event) for change, event in pairs if not isinstance(change, Delete)]
+    return tuple(
+        [change.id if isinstance(change, Update) else id if event == "ADD" else 0 for change, (event, id) in kept]
+    )
+
+
 def rarity(holding: int, total: int) -> float:
     """What a term is worth that *holding* of *total* memories hold: BM25's idf, always above 0.
 

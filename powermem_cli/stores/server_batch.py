@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, Scope, Vector
-from powermem_cli.stores.base import Applied, Change, Insert, Ledger, LedgerRow, Update, Write
+from powermem_cli.stores.base import Applied, Change, Insert, Ledger, LedgerRow, Update, Write, ledger_ids
 
 Content = tuple[bytes, Scope]
 """The digest of a text and whose it is: what two memories share that are the same."""
@@ -87,7 +87,8 @@ class Batch:
         self._rows: dict[int, Row] = {}
         self._fresh: dict[Content, int] = {}
         self._changed_stored = False
-        self._trace = Trace(())
+        self._added: dict[int, Row] = {}
+        self._removed: list[int] = []
 
     async def run(self) -> Trace:
         await self._look_up()
@@ -98,7 +99,8 @@ class Batch:
         await self._tables.insert_ledger([row for row in rows if row.key not in stored])
         await self._tables.update_ledger([row for row in rows if row.key in stored])
         await self._flush()
-        return replace(self._trace, applied=applied, ledger=rows[0] if rows else None)
+        added = next(iter(self._added.values()), None)
+        return Trace(applied, rows[0] if rows else None, added, self._removed[0] if self._removed else None)
 
     async def _look_up(self) -> None:
         """Locks are taken in one order by everybody: ledger, contents, memories."""
@@ -128,7 +130,7 @@ class Batch:
         if row is not None and row.status != "failed" and row.content != ledger.seen:
             return Applied(known=row)
         events = tuple([await self._change(change) for change in write.changes])
-        self._note(ledger, row, events)
+        self._note(ledger, row, write.changes, events)
         return Applied(events)
 
     async def _change(self, change: Change) -> tuple[Event, int]:
@@ -147,10 +149,8 @@ class Batch:
             return "NONE", new.id
         id = new.id if new.id is not None else self._new_id()
         row = Row(id, new.scope, new.digest, dict(new.metadata), new.created_at, new.created_at, new.text, new.vector)
-        self._rows[id] = self._pending.inserted[id] = row
+        self._rows[id] = self._added[id] = self._pending.inserted[id] = row
         self._fresh.setdefault(_content(new), id)
-        if self._trace.inserted is None:
-            self._trace = replace(self._trace, inserted=row)
         return "ADD", id
 
     async def _known_repeat(self, new: Insert) -> int | None:
@@ -179,13 +179,16 @@ class Batch:
         self._pending.updated.pop(row.id, None)
         if self._pending.inserted.pop(row.id, None) is None:
             self._pending.deleted.append(row.id)
-            self._trace = replace(self._trace, deleted=row.id)
+        if self._added.pop(row.id, None) is None:
+            self._removed.append(row.id)
         return "DELETE", row.id
 
-    def _note(self, ledger: Ledger, old: LedgerRow | None, events: Sequence[tuple[Event, int]]) -> None:
-        status = ledger.status or ("done" if events else "no_facts")
+    def _note(
+        self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
+    ) -> None:
+        ids = ledger_ids(changes, events)
+        status = ledger.status or ("done" if changes else "no_facts")
         tries = (old.tries if old is not None else 0) + (status == "failed")
-        ids = tuple(id for event, id in events if event in {"ADD", "UPDATE"})
         row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
         self._ledger[ledger.key] = self._noted[ledger.key] = row
 

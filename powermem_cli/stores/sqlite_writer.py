@@ -12,7 +12,18 @@ import apsw
 from powermem_cli import times
 from powermem_cli.model import Event, Scope, Vector
 from powermem_cli.rules import canonical_json
-from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
+from powermem_cli.stores.base import (
+    Applied,
+    Change,
+    Delete,
+    Insert,
+    Ledger,
+    LedgerRow,
+    Update,
+    Where,
+    Write,
+    ledger_ids,
+)
 from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     count,
@@ -125,7 +136,7 @@ class _Batch:
         if row is not None and row.status != "failed" and row.content != ledger.seen:
             return Applied(known=row)
         events = tuple(self._change(change) for change in write.changes)
-        self._note(ledger, row, events)
+        self._note(ledger, row, write.changes, events)
         return Applied(events)
 
     def _change(self, change: Change) -> tuple[Event, int]:
@@ -200,10 +211,12 @@ class _Batch:
         row: tuple[int | None, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
         return row
 
-    def _note(self, ledger: Ledger, old: LedgerRow | None, events: Sequence[tuple[Event, int]]) -> None:
-        status = ledger.status or ("done" if events else "no_facts")
+    def _note(
+        self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
+    ) -> None:
+        ids = ledger_ids(changes, events)
+        status = ledger.status or ("done" if changes else "no_facts")
         tries = (old.tries if old is not None else 0) + (status == "failed")
-        ids = tuple([id for event, id in events if event in {"ADD", "UPDATE"}])
         row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
         self._ledger[ledger.key] = row
         listed = f"[{ids[0]}]" if len(ids) == 1 else f"[{','.join(map(str, ids))}]"

@@ -322,6 +322,14 @@ class TestLedger:
         row = (await store.known([digest("a")]))[digest("a")]
         assert row.memory_ids == (applied.events[0][1], kept)
 
+    async def test_the_row_keeps_a_place_for_what_was_known_and_for_what_is_gone(self, store):
+        (known,) = await add(store, insert("known"))
+        changes = (insert("known", unless_known=True), insert("new"), Update(12345, 2, text="gone"))
+        (applied,) = await store.apply([Write(changes, noted("a"))])
+        assert [event for event, _ in applied.events] == ["NONE", "ADD", "NONE"]
+        row = (await store.known([digest("a")]))[digest("a")]
+        assert row.memory_ids == (0, applied.events[1][1], 12345)
+
     async def test_callers_at_the_same_time_apply_each_key_once(self, place):
         keys = [f"k{number}" for number in range(30)]
 
