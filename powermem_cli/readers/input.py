@@ -9,7 +9,7 @@ from types import TracebackType
 
 from powermem_cli.errors import UsageError
 from powermem_cli.model import Record, Rejected, Source
-from powermem_cli.readers.base import FORMATS, LONGEST_RECORD, Position, Reading, target_of
+from powermem_cli.readers.base import CHUNK, FORMATS, Position, Reading, target_of
 from powermem_cli.readers.encoding import check_is_text, encoding_of, is_exact
 from powermem_cli.readers.faults import Faults
 from powermem_cli.readers.lines import Lines
@@ -91,17 +91,19 @@ class Input:
     def _line_start(self, start: Position) -> Position:
         """*start*; but if it is the end of a line that had no newline yet and has grown, where that line begins."""
         newline = "\n".encode(self.encoding)
-        width = len(newline)
-        self._file.seek(start.byte - width)
-        if self._file.peek(width + 1)[:width] in {newline, self._file.ahead}:
+        self._file.seek(start.byte - len(newline))
+        before = self._file.peek(len(newline) + 1)
+        if before.startswith(newline) or len(before) <= len(newline):
             return start
-        reach = min(start.byte - self.beginning.byte, LONGEST_RECORD)
-        self._file.seek(start.byte - reach)
-        before = self._file.peek(reach)[:reach]
-        at = before.rfind(newline)
-        while at > 0 and at % width:  # halves of two characters
-            at = before.rfind(newline, 0, at + width - 1)
-        return Position(start.byte - reach + at + width if at >= 0 else self.beginning.byte, start.line)
+        end = start.byte
+        while end > self.beginning.byte:
+            begin = max(self.beginning.byte, end - CHUNK)
+            self._file.seek(begin)
+            at = _last(newline, self._file.peek(end - begin)[: end - begin])
+            if at >= 0:
+                return Position(begin + at + len(newline), start.line)
+            end = begin
+        return Position(self.beginning.byte, start.line)
 
     def _decoded(self, source: ByteSource) -> tuple[ByteSource, Callable[[bytes], int]]:
         if self.encoding == "utf-8":
@@ -115,3 +117,11 @@ class Input:
             raise UsageError(
                 f"{self.label}: {self.format} files do not say whose conversations they hold", hint="say it with --user"
             )
+
+
+def _last(newline: bytes, text: bytes) -> int:
+    """Where the last newline is; -1 if there is none. Halves of two characters may look like one."""
+    at = text.rfind(newline)
+    while at > 0 and at % len(newline):
+        at = text.rfind(newline, 0, at + len(newline) - 1)
+    return at

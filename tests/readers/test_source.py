@@ -291,3 +291,9 @@ def test_a_line_that_has_grown_is_read_again_as_a_whole(tmp_path, old, more, see
     assert memories(items) == seen
     whole = records(read(path))
     assert items == whole[len(whole) - len(items) :]
+
+
+def test_a_very_long_line_that_has_grown(tmp_path):
+    path = written(tmp_path, b"one\n" + b"x" * (2 * CHUNK) + b"yz\n", "a.txt")
+    [record] = read(path, start=Position(4 + 2 * CHUNK, 2))
+    assert where(record) == (2, None, 4, 2 * CHUNK + 3)
