@@ -26,7 +26,9 @@ def identify(record: Record) -> Identity:
     if record.memory is not None:
         content = _digest(("memory", *whose, record.memory))
     else:
-        content = _digest(("messages", *whose, *[part for turn in record.messages for part in (turn.role, turn.content)]))
+        content = _digest(
+            ("messages", *whose, *[part for turn in record.messages for part in (turn.role, turn.content)])
+        )
     if record.key is None:
         return Identity(content, content)
     return Identity(_digest(("key", *whose[:3], record.key)), content)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -14,6 +16,7 @@ from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+SEEKDB_HAS_A_WHEEL = sys.version_info >= (3, 11) or "POWERMEM_TEST_SEEKDB" in os.environ
 ENGINES = ("sqlite", "postgres", "oceanbase")
 
 
@@ -30,6 +33,8 @@ def postgres_server() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def seekdb_server() -> Iterator[Seekdb]:
+    if not SEEKDB_HAS_A_WHEEL:
+        pytest.skip("the engine's wheel wants Python 3.11; POWERMEM_TEST_SEEKDB may name its program")
     with running(Seekdb()) as server:
         yield server
 

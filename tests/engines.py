@@ -9,13 +9,12 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pymysql
 
 START_SECONDS = 30
 
@@ -134,9 +133,10 @@ class Seekdb(Server):
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
     def _ready(self) -> bool:
-        with contextlib.suppress(pymysql.err.MySQLError):
-            pymysql.connect(unix_socket=str(self.socket), user="root").close()
-            return True
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(str(self.socket))
+            return bool(probe.recv(1))  # the server speaks first when it is ready
         return False
 
 

@@ -72,7 +72,7 @@ class TestLowWater:
             low_water.ended(number, [item(f"f{number // 3}", number % 3 + 1), item(f"f{number // 3}", number % 3 + 2)])
         assert low_water.marks == {f"f{file}": Mark(40, 5) for file in range(4)}
 
-    def test_a_line_that_may_still_grow_is_not_counted(self):
+    def test_a_line_without_its_end_is_still_the_same_line_on_the_next_run(self):
         low_water = LowWater()
         low_water.ended(0, [item("a", 1), item("a", 2, lines=0)])
         assert low_water.marks == {"a": Mark(20, 2)}
@@ -206,10 +206,7 @@ class TestDamage:
         ]
         for mutant in mutants:
             path.write_bytes(mutant)
-            try:
-                mark, warnings = resumed(folder, log)
-            except UsageError:  # the name of the store was hit, and the checksum with it? It never is.
-                raise AssertionError(mutant) from None
+            mark, warnings = resumed(folder, log)
             if mark is None:
                 assert [f"{path} is" in warning for warning in warnings] == [True]
                 assert not path.exists()

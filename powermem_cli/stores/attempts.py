@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -27,16 +26,23 @@ class Conflict(StoreBusy):
 class OutcomeUnknown(StoreBusy):
     """The connection ended while the transaction was being committed: it may have happened or not."""
 
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"the connection to {place} was lost while it committed: what was written may be there or not",
+            hint="run the same again: what is in the ledger is not done twice",
+        )
+
 
 async def until_done(attempt: Callable[[], Awaitable[T]], *, on: type[StoreBusy] = StoreBusy) -> T:
     """The result of *attempt*, called again while it raises such an error and PATIENCE lasts."""
     last_start = time.monotonic() + PATIENCE
-    for failures in itertools.count(1):
+    failures = 0
+    while True:
         try:
             return await attempt()
         except on:
+            failures += 1
             pause = backoff(failures, FIRST_WAIT, LONGEST_WAIT, random.random)
             if time.monotonic() + pause > last_start:
                 raise
         await anyio.sleep(pause)
-    raise AssertionError

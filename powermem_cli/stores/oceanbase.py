@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from powermem_cli.errors import ConfigError, StoreError
 from powermem_cli.model import Vector
@@ -43,7 +43,6 @@ METRICS: Final = {
     "inner_product": Metric("negative_inner_product", "-{0}"),
 }
 
-
 INDEX: Final = "nearest_"
 INDEXES: Final = {"HNSW": "type=hnsw, lib=vsag", "IVF_FLAT": "type=ivf_flat, lib=ob, nlist={lists}", "NONE": None}
 
@@ -54,8 +53,6 @@ class OceanBaseStore(ServerStore[Pool]):
     *connection_args*: host, port, user, password, db_name, or unix_socket. The database is made when it is missing.
     *index_type* (HNSW, IVF_FLAT, none) and *vidx_metric_type* say what `optimize` builds.
     """
-
-    engine: ClassVar[str] = "oceanbase"
 
     def __init__(
         self,
@@ -77,10 +74,17 @@ class OceanBaseStore(ServerStore[Pool]):
         )
 
     async def _connect(self) -> Pool:
-        names = {"db_name": "db"}
-        pool = Pool(self.place, {names.get(name, name): value for name, value in self._target.items()})
+        options = dict(self._target)
+        pool = Pool(self.place, {"db": options.pop("db_name"), **options})
         try:
-            await until_done(lambda: self._prepare(pool), on=Conflict)
+            try:
+                await until_done(lambda: self._prepare(pool), on=Conflict)
+            except StoreError as error:
+                if error.code != "store.missing":
+                    raise
+                database = _quoted(self._target["db_name"])
+                await pool.run_alone([f"CREATE DATABASE IF NOT EXISTS {database}"], db=None)
+                await until_done(lambda: self._prepare(pool), on=Conflict)
         except BaseException:
             pool.close()
             raise
@@ -92,7 +96,6 @@ class OceanBaseStore(ServerStore[Pool]):
             pool.close()
 
     async def _prepare(self, pool: Pool) -> None:
-        await self._make_database(pool)
         async with pool.session() as session:
             columns = await self._columns(session)
             if not columns:
@@ -104,18 +107,6 @@ class OceanBaseStore(ServerStore[Pool]):
             self._has_index = await self._index_is_there(session)
             if self._wanted_dims is not None and "embedding" not in columns:
                 await self._add_vectors(session, self._wanted_dims)
-
-    async def _make_database(self, pool: Pool) -> None:
-        try:
-            connection = await pool.connect()
-        except StoreError as error:
-            if error.code != "store.missing":
-                raise
-            connection = await pool.connect(db=None)
-            with pool.translated():
-                cursor = await connection.cursor()
-                await cursor.execute(f"CREATE DATABASE IF NOT EXISTS {_quoted(self._target['db_name'])}")
-        connection.close()
 
     async def _create(self, session: Session) -> None:
         *before, memories = table_statements(self.names)

@@ -19,7 +19,6 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds
 COMMAND_TIMEOUT: Final = 120.0
 LIFETIME: Final = 1800.0  # proxies and load balancers forget a connection that is older
 CONNECTIONS: Final = 8
-UNKNOWN_DATABASE: Final = 1049
 
 _DUPLICATE = {1060, 1062}  # a column, a key
 _BUSY = {
@@ -28,6 +27,7 @@ _BUSY = {
     *(1205, 1213, 4012, 4383, 6001, 6002, 6210, 6224),  # the transaction waited too long or was rolled back
 }
 _FULL = {1021, 1114, 4184}
+_UNKNOWN_DATABASE = 1049
 _LOGIN = {1045, 1698}
 _PERMISSION = {1044, 1142, 1227}
 _TOO_LONG = {1153}
@@ -103,12 +103,12 @@ class Pool:
                 await session.execute("COMMIT")
             except _FAILURES as error:
                 if isinstance(_translated(error, self.place), StoreBusy):
-                    raise OutcomeUnknown(f"{self.place}: the connection was lost during a commit") from error
+                    raise OutcomeUnknown(self.place) from error
                 raise
 
-    async def run_alone(self, statements: Sequence[str]) -> None:
+    async def run_alone(self, statements: Sequence[str], **changed: Any) -> None:
         """On a connection of their own, however long they take."""
-        connection = await self.connect(init_command="SET ob_query_timeout = 36000000000")
+        connection = await self.connect(init_command="SET ob_query_timeout = 36000000000", **changed)
         try:
             with self.translated():
                 cursor = await connection.cursor()
@@ -198,7 +198,7 @@ def _translated(error: Exception, place: str) -> StoreError:
         return StoreFull(f"no room left on the server of {place}: {words}", hint="free some space and try again")
     if code in _LOGIN:
         return StoreError(f"{place} refuses the login: {words}", hint="check user and password", code="store.auth")
-    if code == UNKNOWN_DATABASE:
+    if code == _UNKNOWN_DATABASE:
         return StoreError(f"{place}: {words}", hint="CREATE DATABASE makes it", code="store.missing")
     if code in _PERMISSION:
         return StoreError(f"{place}: {words}", hint="ask the owner of the database", code="store.permission")

@@ -40,7 +40,7 @@ def table_statements(names: Names) -> list[str]:
         f"CREATE TABLE IF NOT EXISTS {names.meta} (name VARCHAR(32) PRIMARY KEY, value TEXT NOT NULL) {_OPTIONS}",
         f"""CREATE TABLE IF NOT EXISTS {names.ledger} (record_key VARBINARY(32) PRIMARY KEY,
             content VARBINARY(32) NOT NULL, status VARCHAR(16) NOT NULL, memory_ids MEDIUMTEXT NOT NULL,
-            tries INT NOT NULL, job VARCHAR(255) NOT NULL, noted_at BIGINT NOT NULL) {_OPTIONS}""",
+            tries INT NOT NULL, job TEXT NOT NULL, noted_at BIGINT NOT NULL) {_OPTIONS}""",
         f"CREATE TABLE IF NOT EXISTS {names.lanes} (lane INT PRIMARY KEY)",
         f"INSERT IGNORE INTO {names.lanes} VALUES {lanes}",
         f"""CREATE TABLE IF NOT EXISTS {names.memories} ({columns}, KEY by_user (user_id, id),

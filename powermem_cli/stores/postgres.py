@@ -8,7 +8,7 @@ import struct
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -50,8 +50,6 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
     the search path decides.
     """
 
-    engine: ClassVar[str] = "postgres"
-
     def __init__(
         self,
         dsn: str | None = None,
@@ -76,7 +74,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
             embedding_model_dims,
         )
         self._vector_schema = ""
-        self._folding = "C"
+        self._folding = "default"
 
     def _name(self, part: str) -> str:
         name = f'"{self._prefix}{part}"'
@@ -119,17 +117,16 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
     async def _prepare(self, connection: asyncpg.Connection[Any]) -> None:
         """Make the tables, or check those that are there: one process at a time, all or nothing."""
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"powermem {self.names.memories}")
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtext('powermem: tables'))")
             if await connection.fetchval("SELECT to_regclass($1)", self.names.memories) is None:
                 await self._create(connection)
             else:
                 await self._check(connection)
             self._vector_schema = _quoted(await _schema_of_vector(connection))
             self._has_index = await self._index_is_valid(connection)
-            self._folding = await connection.fetchval(
-                "SELECT collname FROM pg_collation WHERE collname = ANY($1::text[]) ORDER BY array_position($1, collname::text) LIMIT 1",
-                FOLDING,
-            )
+            known = await connection.fetch("SELECT collname FROM pg_collation WHERE collname = ANY($1)", FOLDING)
+            names = {row["collname"] for row in known}
+            self._folding = next((name for name in FOLDING if name in names), "default")
 
     async def _create(self, connection: asyncpg.Connection[Any]) -> None:
         if self._schema is not None:
@@ -178,7 +175,8 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
                 await transaction.commit()
             except _FAILURES as error:
                 if isinstance(translated(error, self.place), StoreBusy):
-                    raise OutcomeUnknown(f"{self.place}: the connection was lost during a commit") from error
+                    _drop(connection)
+                    raise OutcomeUnknown(self.place) from error
                 raise
 
     @contextlib.asynccontextmanager
@@ -191,8 +189,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
                     yield connection
                 except _FAILURES as error:
                     if _is_lost(error):
-                        with contextlib.suppress(asyncpg.InterfaceError):  # the driver has noticed by itself
-                            connection.terminate()
+                        _drop(connection)
                     raise
 
     @contextlib.contextmanager
@@ -337,6 +334,11 @@ def _is_lost(error: Exception) -> bool:
     return True  # no answer in time, or the driver itself lost its thread
 
 
+def _drop(connection: asyncpg.Connection[Any]) -> None:
+    with contextlib.suppress(asyncpg.InterfaceError):  # the driver has noticed by itself
+        connection.terminate()
+
+
 async def _schema_of_vector(connection: asyncpg.Connection[Any]) -> Any:
     return await connection.fetchval(
         "SELECT nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'"
@@ -362,5 +364,9 @@ def _shown(target: Mapping[str, Any]) -> str:
     else:
         parts = urlsplit(target["dsn"])
         folder = parse_qs(parts.query).get("host", [None])[0]
-        host, port, database = parts.hostname or folder, parts.port, parts.path.lstrip("/")
+        host, database = parts.hostname or folder, parts.path.lstrip("/")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise ConfigError(f"dsn: {error}", code="config.value") from None
     return f"{host or 'localhost'}:{port or 5432}/{database or ''}"

@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreCorrupt, StoreError
 from powermem_cli.model import Hit, StoredMemory, Vector
@@ -32,8 +32,6 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 class ServerStore(ABC, Generic[Pool]):
     """A Store whose tables lie on a server. A subclass knows the driver, the tables and the dialect."""
-
-    engine: ClassVar[str]
 
     def __init__(self, place: str, names: Names, embedding_model_dims: int | None) -> None:
         self.place = place

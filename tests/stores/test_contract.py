@@ -323,7 +323,7 @@ class TestLedger:
         assert row.memory_ids == (applied.events[0][1], kept)
 
     async def test_the_row_keeps_a_place_for_what_was_known_and_for_what_is_gone(self, store):
-        (known,) = await add(store, insert("known"))
+        await add(store, insert("known"))
         changes = (insert("known", unless_known=True), insert("new"), Update(12345, 2, text="gone"))
         (applied,) = await store.apply([Write(changes, noted("a"))])
         assert [event for event, _ in applied.events] == ["NONE", "ADD", "NONE"]

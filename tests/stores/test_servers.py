@@ -97,6 +97,14 @@ class TestLostLine:
         assert applied.events == (("UPDATE", 1),)
         assert await texts(store) == ["now"]
 
+    async def test_what_is_added_and_deleted_again_beside_what_stays(self, proxied, cuts):
+        proxy, store = proxied
+        proxy.cuts = list(cuts)
+        changes = (insert("passing", id=5), insert("staying", id=6), Delete(5), Update(6, 7, metadata={"a": 1}))
+        (applied,) = await store.apply([Write(changes)])
+        assert applied.events == (("ADD", 5), ("ADD", 6), ("DELETE", 5), ("UPDATE", 6))
+        assert await texts(store) == ["before", "staying"]
+
     async def test_a_deletion_of_many(self, proxied, cuts):
         proxy, store = proxied
         await add(store, *[insert("x", "ann") for _ in range(4)])
@@ -349,6 +357,7 @@ class TestOptions:
             ("postgres", {"collection_name": 'a"b'}, "collection_name"),
             ("postgres", {"dsn": "postgresql://x", "host": "y"}, "dsn"),
             ("postgres", {"port": "many"}, "port"),
+            ("postgres", {"dsn": "postgresql://u:p@h:many/d"}, "dsn"),
         ],
     )
     def test_a_wrong_one_is_named_before_anything_is_opened(self, engine, options, words):

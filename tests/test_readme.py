@@ -1,0 +1,94 @@
+"""What the README says is done as it is written: its commands, its Python, its tables."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from program import PROGRAM, Powermem, Result
+
+from powermem_cli.cli import COMMANDS
+from powermem_cli.cli.exits import Exit
+
+REPOSITORY = Path(__file__).parents[1]
+README = (REPOSITORY / "README.md").read_text("utf-8")
+SET_UP = re.compile(r"python3 -m venv|\S*pip install")  # of the one who reads; the tests stand on it already
+A_MEMORY = re.compile(r"\b\d{15,}\b")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+INDENTED = re.findall(r"^    (\S.*powermem .*)$", README, re.MULTILINE)
+SHELL = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("powermem ")]
+PYTHON = [block for block in blocks("python") if "import" in block]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """A folder with the samples in it, also under the names the README uses; `powermem` is on the path."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "samples").symlink_to(REPOSITORY / "samples")
+    for name in ("chats.jsonl", "questions.jsonl"):
+        (folder / name).symlink_to(REPOSITORY / "samples" / name)
+    (folder / "logs").mkdir()
+    chats = (REPOSITORY / "samples" / "chats.jsonl").read_bytes()
+    (folder / "logs" / "january.jsonl.gz").write_bytes(gzip.compress(chats))
+    (folder / "notes.csv").write_text("note,customer\nLikes the corner table,ana\n", "utf-8")
+    for place in (folder / "bin", folder / ".venv" / "bin"):
+        place.mkdir(parents=True)
+        (place / "powermem").write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', "utf-8")
+        (place / "powermem").chmod(0o755)
+    powermem = Powermem(folder)
+    powermem.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
+    return powermem
+
+
+def run(clone: Powermem, line: str) -> Result:
+    return clone("-c", line, wrapper=("bash",))
+
+
+def test_the_main_job_as_it_is_written(clone):
+    (line,) = INDENTED
+    said = run(clone, " && ".join(part for part in line.split(" && ") if not SET_UP.match(part)))
+    assert said.code == 0
+    assert "575" in said.err  # chats, as the sentence above the command says
+    assert "575" in README.partition(line)[0]
+    assert "allergic to cashews" in said.out.splitlines()[0]
+
+
+def test_the_other_commands_as_they_are_written(clone):
+    assert len(SHELL) >= 8
+    for line in SHELL:
+        known = clone.inside("list", "--user", "anna", "--json").json["results"]
+        said = run(clone, A_MEMORY.sub(known[0]["id"] if known else "", line))
+        assert said.code == 0, f"{line}\n{said.err}"
+    assert (clone.folder / "answers.jsonl").read_text("utf-8").count("\n") >= 50
+    assert clone.memories(user="anna") == []
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.split("\n")[0])
+def test_python_as_it_is_written(block, tmp_path):
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], cwd=tmp_path, env=environ, capture_output=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Anna likes green tea" in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_shown(command):
+    assert f"powermem {command} " in README
+
+
+def test_every_exit_code_is_explained():
+    table = re.findall(r"^\| (\d+) \|", README, re.MULTILINE)
+    assert [int(code) for code in table] == [int(code) for code in Exit]
