@@ -13,7 +13,7 @@ from typing import Any, Final
 import typer
 
 import powermem_cli
-from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe
+from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, let_go
 from powermem_cli.cli.session import failed_before
 
 COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
@@ -78,6 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(_exit_code(given))
     except BrokenPipeError:
         die_of_a_closed_pipe()
+    finally:
+        let_go(sys.stderr)
 
 
 def _exit_code(given: Sequence[str]) -> int:

@@ -31,7 +31,7 @@ WITHOUT_LEDGER = (sys.executable, str(Path(__file__).with_name("without_ledger.p
 """The negative control: the same program with the checkpoint alone. Kills must make it lose or double something."""
 USERS = 7
 SHAPES = ((4, 512), (4, 64), (16, 32), (1, 128))  # concurrency, batch size
-WORDS = "tea train river garden letter cousin winter piano harbour bread meeting lamp doctor holiday bridge".split()
+WORDS = ("tea", "train", "river", "garden", "letter", "cousin", "winter", "piano", "harbour", "bread", "lamp", "bridge")
 
 
 def write_records(path: Path, number: int, dice: random.Random, repeats: float = 0.05) -> None:
@@ -85,14 +85,17 @@ class Figures:
 
     def __str__(self) -> str:
         span = f"{min(self.acknowledged)} to {max(self.acknowledged)}" if self.acknowledged else "no"
-        lines = [
-            f"{self.kills} kills in {self.trials} trials: {self.early} before the first acknowledgement, the others"
-            f" after {span} records; {self.late} runs had ended before their moment",
-            f"lost {self.lost} · doubled {self.doubled} · foreign {self.foreign}"
-            f" · acknowledged but missing {self.broken_promises} · damage {len(self.damage)}"
-            f" · unsound runs {len(self.unsound)}",
-        ]
-        return "\n".join([*lines, *self.damage[:5], *self.unsound[:5]])
+        return "\n".join(
+            [
+                f"{self.kills} kills in {self.trials} trials, {self.late} runs had ended before their moment",
+                f"{self.early} kills before the first acknowledgement, the others after {span} records",
+                f"lost {self.lost} · doubled {self.doubled} · foreign {self.foreign}",
+                f"acknowledged but missing {self.broken_promises}",
+                f"damage {len(self.damage)} · unsound runs {len(self.unsound)}",
+                *self.damage[:5],
+                *self.unsound[:5],
+            ]
+        )
 
 
 class Trial:
@@ -182,7 +185,11 @@ def _first(stream: Any, number: int | None) -> Iterator[bytes]:
 
 
 def many(
-    kills: int, records: int, seed: int, program: tuple[str, ...] = PROGRAM, per_trial: tuple[int, ...] = (1, 1, 1, 2, 3)
+    kills: int,
+    records: int,
+    seed: int,
+    program: tuple[str, ...] = PROGRAM,
+    per_trial: tuple[int, ...] = (1, 1, 1, 2, 3),
 ) -> Figures:
     """As many trials as it takes to have killed so often; ends early when something was found."""
     print(f"seed {seed}")

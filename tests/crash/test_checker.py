@@ -11,7 +11,10 @@ from program import Powermem
 
 RECORDS = (
     {"id": "a", "user_id": "ana", "memory": "Ana drinks green tea"},
-    {"user_id": "ben", "messages": [{"role": "user", "content": "I moved to Lisbon"}, {"role": "user", "content": "Hm"}]},
+    {
+        "user_id": "ben",
+        "messages": [{"role": "user", "content": "I moved to Lisbon"}, {"role": "user", "content": "Hm"}],
+    },
     {"user_id": "ana", "memory": "The train leaves at nine"},
     {"user_id": "ana", "memory": "The train leaves at nine"},
 )
@@ -30,10 +33,11 @@ def sound(tmp_path_factory):
 @pytest.fixture
 def place(sound, tmp_path):
     """A copy of it, with the changes of the test's SQL."""
-    database, said, records = (shutil.copy(path, tmp_path) for path in sound)
+    for path in sound:
+        shutil.copy(path, tmp_path)
 
     def changed(*statements: str):
-        connection = apsw.Connection(str(database))
+        connection = apsw.Connection(str(tmp_path / "memories.db"))
         for statement in statements:
             connection.execute(statement)
         connection.close()

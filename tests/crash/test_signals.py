@@ -18,7 +18,7 @@ from checker import check, conserved
 from crash.kill import write_records
 from program import Powermem
 
-RECORDS = 3000  # more than a pipe holds acknowledgements of: a run nobody listens to can't end
+RECORDS = 1500  # more than a pipe holds acknowledgements of: a run nobody listens to can't end
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

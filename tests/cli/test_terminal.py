@@ -1,0 +1,89 @@
+"""What a person sees: tables, a bar, questions. Run in a terminal of our own making."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+import pytest
+from program import PROGRAM, SECONDS, Powermem
+
+SGR = re.compile(r"\x1b\[[0-9;]*m")
+ERASE = "\x1b[K"
+
+
+def in_terminal(powermem: Powermem, *arguments: object, typed: str = "", columns: int = 100) -> tuple[int, str]:
+    """The exit code, and all that the terminal got; *typed* stands ready from the start."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    os.write(ours, typed.encode())
+    process = subprocess.Popen(
+        [*PROGRAM, *map(str, arguments)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=powermem.folder,
+        env={**powermem.environ, "TERM": "xterm-256color"},
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            shown += chunk
+    except OSError:  # Linux says so when the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(SECONDS), shown.decode().replace("\r\n", "\n")
+
+
+@pytest.fixture
+def filled(powermem):
+    evil = "evil \x1b]0;title\x07 \x9b2J \u202e[bold]text[/nope]"
+    powermem.inside("add", "-f", powermem.write("in.jsonl", {"memory": "Ana drinks green tea"}, {"memory": evil}))
+    return powermem
+
+
+def test_a_table_with_nothing_in_it_that_was_not_ours(filled):
+    code, shown = in_terminal(filled, "search", "green tea")
+    assert code == 0
+    plain = SGR.sub("", shown)
+    assert plain.split("\n")[0].split() == ["score", "memory", "when", "(UTC)", "id"]
+    assert "Ana drinks green tea" in plain
+    assert r"evil \x1b]0;title\x07 \x9b2J \u202e[bold]text[/nope]" in " ".join(plain.split())
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", plain)
+
+
+def test_a_bar_then_what_became_of_it(powermem):
+    path = powermem.write("in.jsonl", *({"memory": f"memory {i}"} for i in range(600)), {"memory": 7})
+    code, shown = in_terminal(powermem, "add", "-f", path, columns=200)
+    assert code == 3
+    bar, _, rest = shown.rpartition(ERASE)
+    assert "100%" in rest
+    assert "601 records" in rest
+    assert "\r" in bar
+    ended, summary, reason, aside, cure = rest.strip("\n").split("\n")
+    assert "1 rejected" in ended
+    assert summary.startswith("600 added (600 memories) · 1 rejected")
+    assert reason == f"  {path}:601: memory must be text, not a number"
+    assert aside.startswith("  set aside: /")
+    assert cure == f"  mend them there, then: powermem add -f {aside.removeprefix('  set aside: ')}"
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("\n", 2), ("no\n", 2)])
+def test_delete_all_asks(filled, answer, left):
+    code, shown = in_terminal(filled, "delete", "--all", typed=answer)
+    assert "Ana drinks green tea" in shown
+    assert "Forget 2 memories of the whole store? [y/N]" in shown
+    assert "\x1b]0" not in shown
+    assert (code, len(filled.memories())) == (0 if left == 0 else 1, left)
+
+
+def test_add_without_anything_is_a_short_help_and_no_hang(powermem):
+    code, shown = in_terminal(powermem, "add")
+    assert (code, shown.split("\n")[0]) == (2, "error: what shall be remembered?")
