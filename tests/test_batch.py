@@ -233,7 +233,9 @@ async def test_an_error_of_the_first_record_costs_one_call_although_rejects_came
     with pytest.raises(ProviderRefused):
         await run.ended()
     assert seen == [1]
-    assert run.counts() == {"rejected": 2, "not_started": 498}
+    # How far the reader was ahead of the first call is not said; what it had read is accounted for.
+    assert run.counts()["rejected"] == 2
+    assert set(run.counts()) == {"rejected", "not_started"}
 
 
 async def test_an_error_of_the_input_leaves_what_was_read_before_it_done():

@@ -241,6 +241,16 @@ class TestSetAside:
         await place.ingest(first, second)
         assert {(Path(one["file"]).name, one["line"]) for one in place.rejects()} >= {("2.jsonl", 2), ("1.jsonl", 1)}
 
+    async def test_what_is_read_is_never_written_over(self, place):
+        report = await place.ingest(place.write("a.jsonl", "bad\n"))
+        before = report.rejects.read_bytes()
+        async with AsyncMemory(config(place.database, refuses=False)) as memory:
+            opened = Job(report.rejects.parent, "a", await memory.store_identity(), "r")
+            with opened as job, pytest.raises(UsageError, match=r"rejects\.jsonl") as caught:
+                Ingestion(memory, [str(report.rejects)], Reading(), job)
+        assert "--rejects" in caught.value.hint
+        assert report.rejects.read_bytes() == before
+
     async def test_rejects_of_a_compressed_file_are_written_anew(self, place):
         packed = place.folder / "a.jsonl.gz"
         packed.write_bytes(gzip.compress((LINES[0] + "bad\n").encode()))

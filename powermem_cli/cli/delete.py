@@ -40,10 +40,14 @@ def delete(
 
 
 def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None, dry_run: bool) -> Exit | None:
+    import asyncio  # noqa: PLC0415 - `--help` does without
+
     async def work(memory: Any) -> list[bool]:
         if dry_run:
             return [await memory.get(id, user, agent) is not None for id in wanted]
-        return [await memory.delete(id, user, agent) for id in wanted]
+        # All at once: they share transactions.
+        done: list[bool] = await asyncio.gather(*(memory.delete(id, user, agent) for id in wanted))
+        return done
 
     done = run.with_memory(work)
     deleted = [id for id, found in zip(wanted, done, strict=True) if found]

@@ -88,7 +88,8 @@ def given_ids(ids: list[str] | None, file: str | None, stdin: Any) -> list[str]:
             with open(source, encoding="utf-8-sig") as lines:  # noqa: PTH123
                 found += lines.read().split()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{source} can't be read: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 at byte {error.start}"
+            raise UsageError(f"{source} can't be read: {reason}") from error
     if not found:
         raise UsageError("no id was given", hint="powermem list shows them")
     return list(dict.fromkeys(found))

@@ -333,7 +333,7 @@ def test_a_deadline_that_has_passed_starts_nothing_new(powermem):
     lines = [{"memory": f"memory {i}"} for i in range(3000)]
     said = powermem.inside("add", "-f", powermem.write("in.jsonl", *lines), "--deadline", "0.001s", "--json")
     assert (said.code, said.json["stop_reason"]) == (75, "deadline")
-    assert said.json["not_started"] > 0
+    assert said.json["added"] < 3000
     assert powermem.inside("add", "-f", powermem.folder / "in.jsonl", "--json").code == 0
     assert len(powermem.memories()) == 3000
 

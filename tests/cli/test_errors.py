@@ -37,7 +37,7 @@ def says_only(said, message, code):
         (["search", "x", "--jsom"], "--json"),
         (["search", "x", "--threshold", "3"], "3.0 is not in the range"),
         (["list", "-k", "many"], "'many'"),
-        (["update"], "missing argument 'ID'"),
+        (["get", "1", "--where", "x=y"], "no such option: --where"),
         (["--db", "x.db", "list"], "no such option: --db"),
     ],
 )
@@ -86,6 +86,9 @@ def test_options_in_front_of_the_command_are_told_where_to_go(powermem):
         (["get", "-f", "nowhere"], "nowhere can't be read"),
         (["update", "1"], "what shall be changed?"),
         (["update", "1", ""], "the text is empty"),
+        (["update", "--metadata", "{}"], "no id was given"),
+        (["update", "-", "new text"], "one text for many memories is none"),
+        (["update", "-f", "good.jsonl", "new text"], "one text for many memories is none"),
         (["update", "1", "--metadata", "[]"], "metadata must be an object"),
         (["delete"], "no id was given"),
         (["delete", "1", "--all"], "--all and ids exclude each other"),

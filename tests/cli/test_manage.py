@@ -113,6 +113,17 @@ def test_update_from_stdin_and_quietly(powermem, ids):
     assert contents(powermem)[1]["memory"] == "The lesson is on Friday"
 
 
+@pytest.mark.parametrize("way", ["-", "-f"])
+def test_update_the_metadata_of_many(powermem, ids, way):
+    powermem.write("ids", *ids, "17")
+    arguments, stdin = (["-"], " ".join([*ids, "17"])) if way == "-" else (["-f", "ids"], "")
+    said = powermem.inside("update", *arguments, "--metadata", '{"seen": true}', "--json", stdin=stdin)
+    assert (said.code, said.json["not_found"]) == (1, ["17"])
+    assert [row["id"] for row in said.json["results"]] == ids
+    assert [row["metadata"].get("seen") for row in contents(powermem)] == [True] * 3
+    assert contents(powermem)[0]["metadata"]["topic"] == "food"
+
+
 def test_update_what_is_not_there(powermem, ids):
     said = powermem.inside("update", "17", "new", "--json")
     assert (said.code, said.json) == (1, {"results": [], "not_found": ["17"]})
