@@ -65,6 +65,8 @@ class Grouper(Generic[T, R]):
                 raise
             else:
                 _hand_out(group, results)
+            # Work that never waited for anything would otherwise be done for all groups in one turn of the loop.
+            await asyncio.sleep(0)
 
     def _next_group(self) -> list[tuple[Sequence[T], asyncio.Future[list[R]]]]:
         group = [self._waiting.popleft()]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -70,9 +69,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Records in flight are many small values without cycles: looking through them every 700 finds nothing.
     gc.set_threshold(50_000, 20, 20)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C ends a command at once, wherever it waits: SQLite needs no goodbye. A long job has its own way, in add.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     _open_closed_streams()
     try:
         raise SystemExit(_exit_code(given))

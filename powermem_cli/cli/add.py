@@ -223,7 +223,7 @@ def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) 
                 ingestion.stop(reason)
                 reporter.stopping()
 
-            with reporter, _Signals(stop) as signals:
+            with _Signals(stop) as signals, reporter:
                 report = await until_stopped(ingestion, options.deadline)
         if isinstance(report.error, UsageError) and not report.tally.read:
             raise report.error

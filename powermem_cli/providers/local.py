@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _DATA: Final = Path(__file__).parent.parent / "data"
 _SHORT: Final = 300  # characters: as fast without numpy, which takes 100 ms to load
 _FEW: Final = 3  # such texts: who asks more often is served faster with it
-_INLINE: Final = 1 << 14  # characters: about 3 ms of work; more would hold up the event loop
+_INLINE: Final = 2000  # characters; of more the event loop would feel each wait for the GIL that numpy lets go of
 _TOGETHER: Final = 128  # texts of concurrent callers that are worked on in one go
 
 

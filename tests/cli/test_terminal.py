@@ -6,9 +6,11 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
+from collections.abc import Callable
 
 import pytest
 from program import PROGRAM, SECONDS, Powermem
@@ -17,7 +19,13 @@ SGR = re.compile(r"\x1b\[[0-9;]*m")
 ERASE = "\x1b[K"
 
 
-def in_terminal(powermem: Powermem, *arguments: object, typed: str = "", columns: int = 100) -> tuple[int, str]:
+def in_terminal(
+    powermem: Powermem,
+    *arguments: object,
+    typed: str = "",
+    columns: int = 100,
+    meanwhile: Callable[[subprocess.Popen[bytes]], object] = lambda _process: None,
+) -> tuple[int, str]:
     """The exit code, and all that the terminal got; *typed* stands ready from the start."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
@@ -31,6 +39,7 @@ def in_terminal(powermem: Powermem, *arguments: object, typed: str = "", columns
         env={**powermem.environ, "TERM": "xterm-256color"},
     )
     os.close(theirs)
+    meanwhile(process)
     shown = b""
     try:
         while chunk := os.read(ours, 65536):
@@ -40,6 +49,11 @@ def in_terminal(powermem: Powermem, *arguments: object, typed: str = "", columns
     finally:
         os.close(ours)
     return process.wait(SECONDS), shown.decode().replace("\r\n", "\n")
+
+
+def screen(shown: str) -> list[str]:
+    """The lines that stand there in the end: what was written over is gone."""
+    return [line.rpartition(ERASE)[2] for line in shown.split("\n")]
 
 
 @pytest.fixture
@@ -63,16 +77,31 @@ def test_a_bar_then_what_became_of_it(powermem):
     path = powermem.write("in.jsonl", *({"memory": f"memory {i}"} for i in range(600)), {"memory": 7})
     code, shown = in_terminal(powermem, "add", "-f", path, columns=200)
     assert code == 3
-    bar, _, rest = shown.rpartition(ERASE)
-    assert "100%" in rest
-    assert "601 records" in rest
-    assert "\r" in bar
-    ended, summary, reason, aside, cure = rest.strip("\n").split("\n")
-    assert "1 rejected" in ended
+    assert shown.count(ERASE) > 1  # it was written over
+    bar, summary, reason, aside, cure, _end = screen(shown)
+    assert all(part in bar for part in ("100%", "601 records", "1 rejected"))
     assert summary.startswith("600 added (600 memories) · 1 rejected")
     assert reason == f"  {path}:601: memory must be text, not a number"
     assert aside.startswith("  set aside: /")
     assert cure == f"  mend them there, then: powermem add -f {aside.removeprefix('  set aside: ')}"
+
+
+def test_ctrl_c_is_answered_at_once_and_the_line_is_left_in_order(powermem):
+    pipe = powermem.folder / "pipe"
+    os.mkfifo(pipe)
+
+    def stop(process):
+        with pipe.open("w"):  # opened by both: it is about to read
+            process.send_signal(signal.SIGINT)
+            process.wait(SECONDS)
+
+    code, shown = in_terminal(powermem, "add", "-f", pipe, meanwhile=stop)
+    assert code == -signal.SIGINT
+    stopping, bar, summary, end = screen(shown)
+    assert stopping.startswith("stopping: what is in flight is finished first")
+    assert bar.startswith("0 records")
+    assert "stopped: signal" in summary
+    assert end == ""
 
 
 @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("\n", 2), ("no\n", 2)])
