@@ -83,6 +83,8 @@ def _exit_code(given: Sequence[str]) -> int:
         code = int(build(_needed(given))(args=given, prog_name="powermem", standalone_mode=False) or 0)
         sys.stdout.flush()
         return code
+    except BrokenPipeError:
+        raise
     except (typer.TyperException, OSError) as error:
         if given:
             return failed_before(error, given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import inspect
 import os
@@ -23,6 +24,8 @@ T = TypeVar("T")
 Form = Literal["auto", "json", "jsonl"]
 
 PANEL = "Every command"
+
+_UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 
 def global_options(
@@ -245,8 +248,8 @@ def _as_ours(error: Exception) -> PowerMemError:
     if isinstance(error, PowerMemError):
         return error
     ours: PowerMemError
-    if isinstance(error, OSError):
-        # What is left over are the streams: everything else is translated where it is opened.
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
+        # Of the streams: everything else is translated where it is opened.
         ours = StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io")
     else:
         ours = InvariantError(f"{type(error).__name__}: {error}", hint="please report this, with what -vv prints")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 
@@ -63,6 +64,15 @@ def test_no_file_of_ours_gets_the_number_of_a_closed_stream(powermem):
     assert (said.code, said.out, said.err) == (3, "", "")
     assert powermem.memories() == [TEA["memory"]]
     assert len((powermem.folder / "rejects.jsonl").read_text("utf-8").splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["list"], ["list", "--json"]])
+def test_a_reader_that_is_gone_from_the_start(filled, arguments):
+    ours, theirs = os.pipe()
+    os.close(ours)
+    said = filled(*arguments, stdout=theirs)
+    os.close(theirs)
+    assert (said.code, said.err) == (-signal.SIGPIPE, "")
 
 
 def test_a_reader_that_has_seen_enough_ends_a_list(filled):

@@ -2,8 +2,9 @@
 
     python tests/crash/kill.py --kills 50 --records 5000 [--seed N] [--without-ledger]
 
-Every trial has a store and an input of its own. Its moments are spread over the whole run, from the start of the
-process to its end; some trials are killed more than once before they may end.
+Every trial has a store and an input of its own. The moments are spread over the whole run: over its time, from the
+start of the process to its end, or over what it has acknowledged. Some trials are killed more than once before they
+may end.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ class Figures:
         return "\n".join(
             [
                 f"{self.kills} kills in {self.trials} trials, {self.late} runs had ended before their moment",
-                f"{self.early} kills before the first acknowledgement, the others after {span} records",
+                f"{self.early} kills before the first acknowledgement, the others after {span} of them",
                 f"lost {self.lost} · doubled {self.doubled} · foreign {self.foreign}",
                 f"acknowledged but missing {self.broken_promises}",
                 f"damage {len(self.damage)} · unsound runs {len(self.unsound)}",
@@ -201,7 +202,8 @@ def many(
             trial = Trial(Path(folder), records, dice, program)
             if duration:
                 for _ in range(min(dice.choice(per_trial), kills - figures.kills)):
-                    trial.kill(figures, seconds=dice.uniform(0, 1.1 * duration))
+                    moments = {"seconds": dice.uniform(0, 1.1 * duration)}, {"lines": dice.randrange(1, records)}
+                    trial.kill(figures, **dice.choice(moments))
                 trial.end(figures)
             else:  # the first is not killed: it shows how long a whole run takes here and now
                 started = time.monotonic()
