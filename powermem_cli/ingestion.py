@@ -13,8 +13,9 @@ from typing import BinaryIO
 from powermem_cli.batch import Batch, Handful, Item, Limits, Tally
 from powermem_cli.checkpoint import Job, LowWater
 from powermem_cli.errors import PowerMemError, UsageError
-from powermem_cli.memory import AsyncMemory, OnChange
+from powermem_cli.memory import AsyncMemory
 from powermem_cli.model import Outcome, Record, Rejected
+from powermem_cli.plan import OnChange
 from powermem_cli.readers import Input, Position, Reading, as_reject_line, open_input
 
 

@@ -8,14 +8,13 @@ import enum
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 
 from powermem_cli import times
 from powermem_cli.config import Choice, Config, auto_config, parse_config
 from powermem_cli.errors import (
     ConfigError,
     InvalidInput,
-    PowerMemError,
     ProviderBusy,
     ProviderError,
     ProviderRefused,
@@ -23,13 +22,14 @@ from powermem_cli.errors import (
 )
 from powermem_cli.filters import Filter, parse_filter
 from powermem_cli.grouping import Grouper
-from powermem_cli.identity import Identity, digest, identify
-from powermem_cli.model import Effect, Hit, Outcome, Record, Scope, Status, StoredMemory, Vector
+from powermem_cli.identity import digest, identify
+from powermem_cli.model import Effect, Hit, Outcome, Record, Scope, StoredMemory
+from powermem_cli.plan import Facts, OnChange, Plan
 from powermem_cli.providers import create_embedder
 from powermem_cli.retrieval import CANDIDATES, fuse, names_in, without_frequent_names
 from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
 from powermem_cli.stores import create_store
-from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
+from powermem_cli.stores.base import Applied, Delete, Update, Where, Write
 from powermem_cli.terms import query_terms
 from powermem_cli.turns import Turns
 
@@ -38,20 +38,11 @@ logger = logging.getLogger("powermem")
 WRITES_AT_ONCE: Final = 1024  # records in one transaction
 LARGEST_ID: Final = 2**63 - 1
 
-OnChange = Literal["update", "skip", "add"]
-
 
 class State(enum.Enum):
     NEW = "new"
     OPEN = "open"
     CLOSED = "closed"
-
-
-class Facts(NamedTuple):
-    """What one record gives to remember."""
-
-    texts: tuple[str, ...]
-    unless_known: bool
 
 
 class AsyncMemory:
@@ -262,14 +253,14 @@ class AsyncMemory:
         self._require_open()
         identities = [identify(record) for record in records] if job is not None else []
         known = await self._store.known([identity.key for identity in identities]) if identities else {}
-        plans = [_Plan(record, identity, on_change) for record, identity in zip_longest(records, identities)]
+        plans = [Plan(record, identity, on_change) for record, identity in zip_longest(records, identities)]
         for plan in plans:
             plan.compare(known)
         while todo := [plan for plan in plans if plan.outcome is None]:
             await self._carry_out(todo, job or "", among)
         return [plan.ended() for plan in plans]
 
-    async def _carry_out(self, plans: Sequence[_Plan], job: str, among: Filter | None) -> None:
+    async def _carry_out(self, plans: Sequence[Plan], job: str, among: Filter | None) -> None:
         """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
         for plan in plans:
             plan.facts = self._facts(plan.record)
@@ -295,7 +286,7 @@ class AsyncMemory:
         said = [message.content for message in record.messages if message.role == "user"]
         return Facts(tuple(dict.fromkeys(said)), unless_known=True)
 
-    async def _embed(self, plans: Sequence[_Plan]) -> None:
+    async def _embed(self, plans: Sequence[Plan]) -> None:
         """Give every plan its vectors. A text that no provider will take fails its own record alone."""
         texts = [text for plan in plans for text in plan.facts.texts]
         answers = await self._embedder.embed_each(texts) if texts else []
@@ -335,101 +326,6 @@ class AsyncMemory:
             raise UsageError("not open yet", hint="await memory.initialize(), or use `async with`")
         if self._state is State.CLOSED:
             raise UsageError("this AsyncMemory is closed", hint="make a new one")
-
-
-class _Plan:
-    """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
-
-    def __init__(self, record: Record, identity: Identity | None, on_change: OnChange) -> None:
-        self.record = record
-        self.identity = identity
-        self.facts = Facts((), unless_known=False)
-        self.vectors: Sequence[Vector] = ()
-        self.outcome: Outcome | None = None
-        self._on_change = on_change
-        self._old: LedgerRow | None = None
-        self._error: PowerMemError | None = None
-        self._at = 0
-
-    def compare(self, known: Mapping[bytes, LedgerRow]) -> None:
-        """With what the ledger says of this record: nothing new, something else, or the first time."""
-        row = None if self.identity is None else known.get(self.identity.key)
-        self._old = row if row is not None and row.status != "failed" else None
-        if self._old is None or self.identity is None:
-            return
-        if self._old.content == self.identity.content or self._on_change == "skip":
-            self._end("unchanged")
-        elif self._on_change == "add":
-            # The changed record is one of its own from now on: known by its key together with what it says.
-            self.identity = Identity(
-                digest(self.identity.key.hex() + self.identity.content.hex()), self.identity.content
-            )
-            self._old = None
-
-    def fail(self, error: PowerMemError) -> None:
-        self._error = error
-        self._end("failed")
-
-    def write(self, job: str, among: Filter | None, now: int) -> Write:
-        """What this record does to the store; a failure leaves only its row in the ledger.
-
-        Not even that where an earlier version was kept: its row says which memories a later one has to replace.
-        """
-        self._at = now
-        failed = self._error is not None
-        ledger = None
-        if self.identity is not None and not (failed and self._old is not None):
-            seen = None if self._old is None else self._old.content
-            ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, "failed" if failed else None)
-        return Write(() if failed else tuple(self._changes(among, now)), ledger)
-
-    def _changes(self, among: Filter | None, now: int) -> list[Change]:
-        record, old = self.record, self._old
-        kept = () if old is None else old.memory_ids
-        texts = self.facts.texts
-        changes: list[Change] = []
-        for i, (text, vector) in enumerate(zip(texts, self.vectors, strict=True)):
-            if i < len(kept) and kept[i]:
-                changes.append(Update(kept[i], now, record.scope, text, vector, digest(text), record.metadata))
-                continue
-            created_at = now if record.created_at is None else record.created_at
-            changes.append(
-                Insert(
-                    record.scope,
-                    text,
-                    vector,
-                    digest(text),
-                    created_at,
-                    record.metadata,
-                    self.facts.unless_known,
-                    among,
-                )
-            )
-        changes += [Delete(id, record.scope) for id in kept[len(texts) :] if id]
-        return changes
-
-    def settle(self, applied: Applied) -> None:
-        """Take in what the store did."""
-        if self.outcome is not None:
-            return
-        if applied.known is not None:  # another run was first
-            self.compare({applied.known.key: applied.known})
-            return
-        # Deletions come last, and have no text.
-        texts = self.facts.texts + ("",) * (len(applied.events) - len(self.facts.texts))
-        done = zip(applied.events, texts, strict=True)
-        effects = tuple([Effect(event, id, text) for (event, id), text in done if event != "NONE"])
-        if effects:
-            self._end("updated" if self._old is not None else "added", effects)
-        else:
-            self._end("duplicate" if applied.events else "no_facts")
-
-    def ended(self) -> Outcome:
-        assert self.outcome is not None
-        return self.outcome
-
-    def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
-        self.outcome = Outcome(self.record, status, effects, self._error, self._at)
 
 
 def _worst(errors: Sequence[ProviderError]) -> ProviderError:

@@ -20,7 +20,7 @@ STOREYS = (
     {"ingestion"},
     {"batch", "checkpoint", "readers", "output", "sync_memory"},
     {"memory"},
-    {"intelligence", "retrieval"},
+    {"intelligence", "plan", "retrieval"},
     {"providers", "stores"},
     {"config", "prompts"},
     {"layers"},
