@@ -10,9 +10,11 @@ from typing import Final, get_args
 
 from powermem_cli.errors import InvariantError
 from powermem_cli.feed import Feed
-from powermem_cli.model import Outcome, Record, Rejected, Status
+from powermem_cli.model import Outcome, Record, Rejected, Retried, Status
 
 Item = Record | Rejected
+Turn = Callable[[], Awaitable[None]]
+"""Returns when what stands before in the input has begun to write: whoever then writes at once does so in order."""
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 MOST_BYTES: Final = 64 * 1024 * 1024  # in flight
 NO_JUDGEMENT_BEFORE: Final = 50  # records, before a share of failures says anything
@@ -23,7 +25,7 @@ class Limits:
     """How much at once, and when to give up."""
 
     concurrency: int = 4  # handfuls in flight
-    handful: int = 512  # records that are worked on together
+    handful: int = 1024  # records that are worked on together
     records: int | None = None  # start no more than these
     failures: float | None = 0.2  # more than this share (below 1) or number of records failed: stop
 
@@ -54,8 +56,41 @@ class Handful:
     """One per Record among the items, in order."""
 
 
+class InOrder:
+    """Lets handfuls pass in the order of their numbers, whenever they come."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._gone: set[int] = set()
+        self._waiting: dict[int, asyncio.Future[None]] = {}
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def turn(self, number: int) -> None:
+        """Wait until all before have passed, and pass. Safe to repeat."""
+        if number > self._next:
+            self._waiting[number] = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiting[number]
+            finally:
+                del self._waiting[number]
+        self.passed(number)
+
+    def passed(self, number: int) -> None:
+        """The handful of this number keeps no others waiting any more."""
+        if number >= self._next:
+            self._gone.add(number)
+        while self._next in self._gone:
+            self._gone.remove(self._next)
+            self._next += 1
+        if (first := self._waiting.get(self._next)) is not None and not first.done():
+            first.set_result(None)
+
+
 class Batch:
-    """One run of *work* over *items*.
+    """One run of *work* over *items*; it is given some records at a time, and a turn to take before it writes.
 
     *report* gets each handful when all of it has ended, before the next is started in its place: what it has been
     given is durable. An error that *work* raises ends the run: reading stops, what is in flight is waited for, and
@@ -65,7 +100,7 @@ class Batch:
     def __init__(
         self,
         items: Iterator[Item],
-        work: Callable[[Sequence[Record]], Awaitable[Sequence[Outcome]]],
+        work: Callable[[Sequence[Record], Turn], Awaitable[Sequence[Outcome]]],
         *,
         limits: Limits,
         report: Callable[[Handful], None],
@@ -79,9 +114,12 @@ class Batch:
         self._running: dict[asyncio.Task[None], Handful] = {}
         self._keys: Counter[str] = Counter()
         self._bytes = 0
+        self._order = InOrder()
+        self._moved = asyncio.Event()
         self._error: BaseException | None = None
         self._next_number = 0
         self._records_started = 0
+        self._failed_first_time = 0
 
     def stop(self, reason: str) -> None:
         """Read no more and start no more; what is in flight is finished. The first reason counts."""
@@ -147,11 +185,13 @@ class Batch:
         size = sum(item.size for item in items)
         while self._running and (
             everything
-            or len(self._running) >= self._limits.concurrency
+            # Who only waits for its turn leaves its place to another, as far as that bounds anything.
+            or len(self._running) - min(self._order.waiting, self._limits.concurrency) >= self._limits.concurrency
             or self._bytes + size > MOST_BYTES
             or any(isinstance(item, Record) and item.key is not None and self._keys[item.key] for item in items)
         ):
-            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+            self._moved.clear()
+            await self._moved.wait()
 
     def _start(self, items: tuple[Item, ...]) -> None:
         handful = Handful(self._next_number, items)
@@ -166,7 +206,7 @@ class Batch:
     async def _work_on(self, handful: Handful) -> None:
         records = [item for item in handful.items if isinstance(item, Record)]
         try:
-            outcomes = await self._work(records) if records else ()
+            outcomes = await self._work(records, lambda: self._turn(handful.number)) if records else ()
         except Exception as error:  # noqa: BLE001 - it ends the run, and `run` raises it
             self.tally.by_status["not_started"] += len(handful.items)
             self._give_up(error)
@@ -178,8 +218,14 @@ class Batch:
         self._count(handful, outcomes)
         self._report(Handful(handful.number, handful.items, tuple(outcomes)))
 
+    async def _turn(self, number: int) -> None:
+        self._moved.set()
+        await self._order.turn(number)
+
     def _ended(self, task: asyncio.Task[None]) -> None:
         handful = self._running.pop(task)
+        self._order.passed(handful.number)
+        self._moved.set()
         self._bytes -= sum(item.size for item in handful.items)
         self._keys.subtract(item.key for item in handful.items if isinstance(item, Record) and item.key is not None)
         self._keys = +self._keys if len(self._keys) > 4 * self._limits.handful else self._keys
@@ -189,15 +235,17 @@ class Batch:
     def _count(self, handful: Handful, outcomes: Sequence[Outcome]) -> None:
         tally = self.tally
         tally.by_status["rejected"] += len(handful.items) - len(outcomes)
-        for outcome in outcomes:
-            tally.by_status[outcome.status] += 1
-            tally.memories += sum(effect.event == "ADD" for effect in outcome.effects)
-            tally.undated += outcome.record.created_at is None
+        tally.by_status.update([outcome.status for outcome in outcomes])
+        tally.memories += sum([effect.event == "ADD" for outcome in outcomes for effect in outcome.effects])
+        tally.undated += sum([outcome.record.created_at is None for outcome in outcomes])
+        # What failed before may well fail again: that says nothing about what comes behind it.
+        failed = [outcome.record for outcome in outcomes if outcome.status == "failed"]
+        self._failed_first_time += sum([not isinstance(record, Retried) for record in failed])
         if self._too_many_failed():
             self.stop("too_many_failures")
 
     def _too_many_failed(self) -> bool:
-        most, failed = self._limits.failures, self.tally.by_status["failed"]
+        most, failed = self._limits.failures, self._failed_first_time
         if most is None or not failed:
             return False
         ended = sum(self.tally.by_status.values())

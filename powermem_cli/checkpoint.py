@@ -6,25 +6,36 @@ Whatever is found damaged is set aside and read from the start again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
-from powermem_cli.errors import Locked, StoreError, UsageError
+from powermem_cli import lock
+from powermem_cli.errors import Locked, UsageError
+from powermem_cli.failed import Failed
+from powermem_cli.files import Piece, digest_of, open_private, unusable, write_all, write_atomically
 from powermem_cli.model import Record, Rejected
 from powermem_cli.rules import canonical_json
 
 SCHEMA: Final = 1
 EDGE: Final = 1024  # bytes of the head, and before the offset, that tell one file from another
 SAVE_EVERY: Final = 1.0  # seconds
+
+LOCK: Final = "lock"
+ABOUT: Final = "job.json"
+SUMMARY: Final = "summary.json"
+
+Pieces = deque[Piece]
 
 _JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -62,10 +73,9 @@ class LowWater:
 
     def ended(self, number: int, items: Iterable[Record | Rejected]) -> None:
         """All *items*, neighbours in the input and the handful of this number, are durable."""
+        last = {item.source.file: (item.source, item.size) for item in items if item.source is not None}
         self._ended[number] = {
-            item.source.file: Mark(item.source.byte + item.size, item.source.line + item.source.lines)
-            for item in items
-            if item.source is not None
+            file: Mark(source.byte + size, source.line + source.lines) for file, (source, size) in last.items()
         }
         while self._next in self._ended:
             self.marks.update(self._ended.pop(self._next))
@@ -73,9 +83,10 @@ class LowWater:
 
 
 class Job:
-    """The folder of one job. `with Job(...) as job:` makes it and holds its lock. Raises Locked, StoreError.
+    """The folder of one job. `with Job(...) as job:` makes it and holds its lock. Raises Locked, StoreError, UsageError.
 
-    *keeps_rejects*: some input is a pipe, so that what an earlier run set aside will not be read again.
+    *keeps_rejects*: some input is a pipe, so that what an earlier run set aside will not be read again. *command* and
+    *about* are for whoever looks at the folder: who holds the lock, and what the job reads into which database.
     """
 
     def __init__(
@@ -88,34 +99,47 @@ class Job:
         checkpoint: Path | None = None,
         rejects: Path | None = None,
         keeps_rejects: bool = False,
+        command: str = "",
+        about: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.folder = folder
         self.rejects_path = rejects or folder / "rejects.jsonl"
+        self.failed = Failed(folder / "failed.jsonl")
         self.warnings: list[str] = []
         self._checkpoint_path = checkpoint or folder / "checkpoint.json"
         self._store_id = store_id
         self._reading = blake2b(reading.encode(), digest_size=8).hexdigest()
+        self._command = command
+        self._about = about
         self._lock: FileIO | None = None
         self._rejects: FileIO | None = None
         self._saved_at = 0.0
         self._keeps_rejects = keeps_rejects
         self._known: dict[str, Any] = {}
-        self._files: dict[str, tuple[int, int] | None] = {}
+        self._entries: dict[str, tuple[Mark, dict[str, Any] | None]] = {}
+        self._files: dict[str, tuple[tuple[int, int] | None, Pieces]] = {}
 
     def __enter__(self) -> Job:
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             try:
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                self._lock = _locked(self.folder / "lock", self.name)
+                if self.folder.is_symlink():
+                    raise OSError(errno.ELOOP, "is a link, and no folder of a job")
+                self._take_lock()
+                self._check_store()
                 self._known = self._load()
+                if (damage := self.failed.open()) is not None:
+                    self.warnings.append(damage)
+                    self._known = {}
             except OSError as error:
-                raise _unusable(self.folder, error) from error
+                raise unusable(self.folder, error) from error
             undo.pop_all()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        self.failed.close()
         for file in (self._rejects, self._lock):
             if file is not None:
                 file.close()
@@ -132,9 +156,12 @@ class Job:
         self.warnings.append(f"{path} is not the file it was: reading it from the start (known records are skipped)")
         return None
 
-    def begun(self, path: str) -> None:
-        """The file of this name is being read now. If another takes its place, marks say nothing about that one."""
-        self._files[path] = _file_number(path)
+    def begun(self, path: str, pieces: Pieces | None = None) -> None:
+        """The file of this name is being read now. If another takes its place, marks say nothing about that one.
+
+        *pieces* fills with what was read (byte, size, digest): only where the file still holds that, it has a mark.
+        """
+        self._files[path] = _file_number(path), deque() if pieces is None else pieces
 
     def set_aside(self, lines: Iterable[str]) -> None:
         """Append to the rejects; on disk before the next checkpoint is."""
@@ -144,20 +171,64 @@ class Job:
         try:
             if self._rejects is None:
                 # What is read again is rejected again; what is not, keeps its place.
-                self._rejects = _private(self.rejects_path, "a" if self._keeps_rejects else "w")
-            _write(self._rejects, text.encode("utf-8", "surrogatepass"))
+                self._rejects = open_private(self.rejects_path, "a" if self._keeps_rejects else "w")
+            write_all(self._rejects, text.encode("utf-8", "surrogatepass"))
         except OSError as error:
-            raise _unusable(self.rejects_path, error) from error
+            raise unusable(self.rejects_path, error) from error
 
     def save(self, marks: Mapping[str, Mark], *, now: bool = False) -> None:
         """Write the checkpoint, at most once a second unless *now*. What it says must be durable already."""
         if not now and time.monotonic() - self._saved_at < SAVE_EVERY:
             return
+        self.failed.sync()
+        try:
+            if self._rejects is not None:
+                os.fsync(self._rejects.fileno())
+            if marks:
+                write_atomically(self._checkpoint_path, self._content(marks))
+        except OSError as error:
+            raise unusable(self._checkpoint_path, error) from error
+        self._saved_at = time.monotonic()
+
+    def keep_summary(self, summary: Mapping[str, Any]) -> None:
+        """What `jobs show` shows of the last run."""
+        self._keep(SUMMARY, summary)
+
+    def _keep(self, name: str, content: Mapping[str, Any]) -> None:
+        path = self.folder / name
+        try:
+            write_atomically(path, json.dumps(content, indent=1).encode())
+        except OSError as error:
+            raise unusable(path, error) from error
+
+    def _take_lock(self) -> None:
+        path = self.folder / LOCK
+        self._lock = lock.acquire(path, self._command)
+        if self._lock is None:
+            raise Locked(
+                f"another run of the job {self.name} is under way ({lock.holder(path) or 'it has just ended'})",
+                hint="nothing was started; --if-locked wait waits for it, --job gives this run a name of its own",
+            )
+
+    def _check_store(self) -> None:
+        """What failed belongs to the store it failed in. Raises UsageError."""
+        known = read_json(self.folder / ABOUT)
+        if known.get("store", self._store_id) != self._store_id:
+            raise UsageError(
+                f"the job {self.name} belongs to the store {known['store']}, this one is {self._store_id}",
+                hint="name the store it was made with (--db), or another --job",
+            )
+        if self._about is not None:
+            about = {"schema": SCHEMA, "job": self.name, "store": self._store_id, **self._about}
+            if about != known:
+                self._keep(ABOUT, about)
+
+    def _content(self, marks: Mapping[str, Mark]) -> bytes:
         inputs = dict(self._known)
         for path, mark in marks.items():
             inputs.pop(os.path.realpath(path), None)
-            if _file_number(path) == self._files.get(path) and (edges := _edges(path, mark.byte)):
-                inputs[os.path.realpath(path)] = {**asdict(mark), **edges}
+            if (entry := self._entry(path, mark)) is not None:
+                inputs[os.path.realpath(path)] = entry
         content: dict[str, Any] = {
             "schema": SCHEMA,
             "job": self.name,
@@ -166,13 +237,19 @@ class Job:
             "inputs": inputs,
         }
         content["checksum"] = _checksum(content)
-        try:
-            if self._rejects is not None:
-                os.fsync(self._rejects.fileno())
-            write_atomically(self._checkpoint_path, json.dumps(content, ensure_ascii=False, indent=1).encode())
-        except OSError as error:
-            raise _unusable(self._checkpoint_path, error) from error
-        self._saved_at = time.monotonic()
+        return json.dumps(content, ensure_ascii=False, indent=1).encode()
+
+    def _entry(self, path: str, mark: Mark) -> dict[str, Any] | None:
+        """What the checkpoint says of an input; None if its file is no longer what was read. Looked at once a mark: a
+        job of a thousand files does not open them all every second.
+        """
+        marked, entry = self._entries.get(path, (None, None))
+        if marked != mark:
+            number, pieces = self._files.get(path, (None, None))
+            edges = _edges(path, mark.byte, pieces) if _file_number(path) == number else None
+            entry = None if edges is None else {**asdict(mark), **edges}
+            self._entries[path] = mark, entry
+        return entry
 
     def _load(self) -> dict[str, Any]:
         """The inputs of the checkpoint, or none: a damaged one is kept under another name. Raises UsageError."""
@@ -205,37 +282,6 @@ class Job:
         return dict(content["inputs"]) if content["reading"] == self._reading else {}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The old content or the new, never a part: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _private(temporary, "w") as file:
-        _write(file, content)
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    with suppress(OSError):  # Windows has no way to sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def _private(path: Path, mode: str) -> FileIO:
-    """Opened for nobody else, and never through a link that somebody put there; without a buffer that could fail late."""
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-    return FileIO(path, mode, opener=opener)
-
-
-def _write(file: FileIO, content: bytes) -> None:
-    """All of it: a file without a buffer may take less at a time."""
-    left = memoryview(content)
-    while left:
-        left = left[file.write(left) :]
-
-
 def _file_number(path: str) -> tuple[int, int] | None:
     """What tells one file from another that has its name."""
     try:
@@ -249,54 +295,46 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return blake2b(canonical_json(content).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
-def _edges(path: str, byte: int) -> dict[str, str] | None:
-    """Digests of the head of a file and of what lies before *byte*; None if it is no file, shorter, or unreadable."""
+def _edges(path: str, byte: int, pieces: Pieces | None = None) -> dict[str, str] | None:
+    """Digests of the head of a file and of what lies before *byte*; None if it is no file, shorter, unreadable, or
+    no longer what the *pieces* say was read: a log that was copied and cut (copytruncate) may have grown beyond *byte*.
+    """
     size = min(EDGE, byte)
     try:
         if not Path(path).is_file():  # opening a pipe would wait, or take from what is still to be read
             return None
         with open(path, "rb") as file:  # noqa: PTH123
             head = file.read(size)
+            if pieces and not _still_holds(file, pieces, byte - size, byte):
+                return None
             file.seek(byte - size)
             tail = file.read(size)
     except OSError:
         return None
     if len(tail) < size:
         return None
-    return {"head": blake2b(head, digest_size=8).hexdigest(), "tail": blake2b(tail, digest_size=8).hexdigest()}
+    return {"head": digest_of(head).hex(), "tail": digest_of(tail).hex()}
 
 
-def _unusable(path: Path, error: OSError) -> StoreError:
-    code = (
-        "store.full" if error.errno in {28, 122} else "store.permission" if error.errno in {1, 13, 30} else "store.io"
-    )
-    return StoreError(
-        f"{path}: {error.strerror or error}",
-        hint="the state of jobs is kept in $XDG_STATE_HOME/powermem; set it to a place that can be written",
-        code=code,
-    )
+def _still_holds(file: BinaryIO, pieces: Pieces, start: int, end: int) -> bool:
+    """Whether the first piece, and what was read from *start* to *end*, are there still. What lies between is not asked
+    for: a file that was cut and filled again has another beginning, however much of it has been read by then.
+    """
+    while len(pieces) > 1 and pieces[1].byte + pieces[1].size <= start:
+        del pieces[1]
+    first = pieces[0]
+    return all(_holds(file, piece) for piece in list(pieces) if piece is first or piece.byte < end)
 
 
-def _locked(path: Path, name: str) -> FileIO:
-    """The lock file, held until it is closed: also by kill -9, so that none is ever stale. Raises Locked."""
-    file = _private(path, "a+")
+def _holds(file: BinaryIO, piece: Piece) -> bool:
+    file.seek(piece.byte)
+    return digest_of(file.read(piece.size)) == piece.digest
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What was kept for whoever looks; {} if there is none, or none that can be read. Raises OSError."""
     try:
-        if os.name == "nt":
-            import msvcrt  # noqa: PLC0415
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl  # noqa: PLC0415
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        holder = file.read(200).decode("utf-8", "replace").strip()
-        file.close()
-        raise Locked(
-            f"another run of the job {name} is under way ({holder or 'its process is not known'})",
-            hint="nothing was started; wait for it, or give this run a name of its own if it reads something else: --job",
-        ) from None
-    file.truncate(0)
-    _write(file, f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
-    return file
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -33,6 +33,7 @@ from powermem_cli.layers import (
 from powermem_cli.paths import default_database, user_config_file
 
 ALIASES: Final = {"database": "vector_store", "embedding": "embedder"}
+IN_PROCESS: Final = ("local", "sentence-transformers")  # embedders that call nobody
 TEXTS: Final = ("custom_fact_extraction_prompt", "custom_update_memory_prompt", "timezone")
 _PASSWORD_IN_URL = re.compile(r"(://[^/@\s:]*:)[^/@\s]+@")
 
@@ -99,7 +100,7 @@ def auto_config(env_file: str | os.PathLike[str] | None = None) -> dict[str, Any
     """The configuration as a dict: process environment over *env_file* (./.env, if there is one) over defaults."""
     origin = DOT_ENV if env_file is None else Origin(str(env_file))
     texts, _ = find_env_file(Path()) if env_file is None else read_env_file(Path(env_file), origin.source)
-    form = dict_form(assemble(given_names([(os.environ, ENVIRONMENT), (texts, origin)]), os.environ))
+    form = _with_calls(dict_form(assemble(given_names([(os.environ, ENVIRONMENT), (texts, origin)]), os.environ)))
     form.pop("user_id", None)
     return form
 
@@ -111,13 +112,17 @@ def load_settings(
     config_file: str | None = None,
     environ: Mapping[str, str] = os.environ,
     cwd: str | os.PathLike[str] = ".",
+    calls: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """What the command line works with. *db* is a path, or a URL without a password. Raises ConfigError."""
+    """What the command line works with. *db* is a path, or a URL without a password; *calls* as in `assemble`.
+
+    Raises ConfigError.
+    """
     layers, warnings = _env_layers(env_file, environ, Path(cwd))
     file, file_source, said = _config_file(config_file, environ, Path(cwd))
     given = given_names(layers)
-    values = assemble(given, environ, file, file_source, db)
-    form = dict_form(values)
+    values = assemble(given, environ, file, file_source, db, calls)
+    form = _with_calls(dict_form(values))
     user_id = form.pop("user_id", None)
     warnings += said + unused_names(given, values)
     shown = tuple(_shown(path, located) for path, located in values.items() if located.value is not None)
@@ -158,6 +163,15 @@ def _config(form: Mapping[str, Any], environ: Mapping[str, str]) -> Config:
         update_memory_prompt=form.get("custom_update_memory_prompt"),
         timezone=form.get("timezone"),
     )
+
+
+def _with_calls(form: dict[str, Any]) -> dict[str, Any]:
+    """How calls are made is said once for all providers, and stands above what a section says of its own."""
+    calls = form.pop("calls", {})
+    for section in ("embedder", "llm", "reranker"):
+        if section in form and form[section]["provider"] not in IN_PROCESS:
+            form[section]["config"] |= calls
+    return form
 
 
 def _checked_form(source: Any, where: str) -> dict[str, Any]:

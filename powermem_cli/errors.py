@@ -3,6 +3,7 @@
 PowerMemError
 ├── UsageError            the command or the call is wrong; nothing was started
 │   ├── ConfigError       a setting is unknown, missing or contradictory
+│   ├── StoreMissing      there is no store at that place, and this call makes none
 │   └── InvalidInput      a text, scope, filter or metadata value breaks a rule
 ├── ProviderError         an LLM, an embedder or a reranker did not do its work
 │   ├── ProviderBusy      the same call may succeed later
@@ -14,6 +15,7 @@ PowerMemError
 │   └── StoreCorrupt      the file is not, or no longer, a database of ours
 ├── EmbedderMismatch      the store holds vectors of another model or dimensions
 ├── Locked                another run holds the lock of this job
+├── NotFound              what was asked for is not there
 └── InvariantError        a promise of ours is broken: please report
 
 A handler reads the class and the attributes, never the message.
@@ -45,6 +47,10 @@ class UsageError(PowerMemError):
 
 class ConfigError(UsageError):
     code = "config.invalid"
+
+
+class StoreMissing(UsageError):
+    code = "store.missing"
 
 
 class InvalidInput(UsageError):
@@ -122,6 +128,10 @@ class EmbedderMismatch(PowerMemError):
 class Locked(PowerMemError):
     code = "job.locked"
     retryable = True
+
+
+class NotFound(PowerMemError):
+    code = "not_found"
 
 
 class InvariantError(PowerMemError):

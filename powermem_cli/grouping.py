@@ -17,40 +17,66 @@ class Grouper(Generic[T, R]):
 
     All callers of a group go on in one turn of the event loop: *callers* bounds how long that turn takes.
 
+    With *ahead*, work that takes calls in the order they are made is given a second call while it is at the first, but
+    only a whole group (*most* items or *callers* callers): it need not wait for the event loop between the two, and
+    what arrives slowly is still worked on together.
+
     *work* returns one result per item, in order. If it raises, each caller whose items were in that call gets the
     error. There is no task while nothing waits, so nothing has to be closed.
     """
 
-    def __init__(self, work: Callable[[list[T]], Awaitable[Sequence[R]]], *, most: int, callers: int = 128) -> None:
+    def __init__(
+        self, work: Callable[[list[T]], Awaitable[Sequence[R]]], *, most: int, callers: int = 128, ahead: bool = False
+    ) -> None:
         self._work = work
         self._most = most
         self._callers = callers
+        self._at_once = 2 if ahead else 1
         self._waiting: deque[tuple[Sequence[T], asyncio.Future[list[R]]]] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._items_waiting = 0
+        self._tasks: dict[object, asyncio.Task[None]] = {}
 
     async def submit(self, items: Sequence[T]) -> list[R]:
         """The results for *items*. If the caller is cancelled meanwhile, the items are worked on all the same."""
         if not items:
             return []
         loop = asyncio.get_running_loop()
-        if not self._is_under_way():
-            self._waiting.clear()  # of callers whose event loop has ended
-            self._task = loop.create_task(self._until_nobody_waits())
+        if any(task.get_loop() is not loop for task in self._tasks.values()):  # a loop may be closed over its tasks
+            self._tasks.clear()
+            self._waiting.clear()
+            self._items_waiting = 0
         future: asyncio.Future[list[R]] = loop.create_future()
         self._waiting.append((items, future))
+        self._items_waiting += len(items)
+        if self._may_begin():
+            mark = object()
+            self._tasks[mark] = loop.create_task(self._until_nobody_waits(mark))
         return await future
 
     async def settled(self) -> None:
         """Wait until what was submitted so far is done."""
-        while self._task is not None and self._is_under_way():
-            await asyncio.wait([self._task])
+        loop = asyncio.get_running_loop()
+        while under_way := [task for task in self._tasks.values() if task.get_loop() is loop]:
+            await asyncio.wait(under_way)
 
-    def _is_under_way(self) -> bool:
-        """A loop may be closed over its task: that one is never done."""
-        return self._task is not None and not self._task.done() and not self._task.get_loop().is_closed()
+    def _may_begin(self) -> bool:
+        """Whether what waits is worth another call beside those under way."""
+        if not self._tasks:
+            return True
+        return len(self._tasks) < self._at_once and self._is_whole()
 
-    async def _until_nobody_waits(self) -> None:
-        while self._waiting:
+    def _is_whole(self) -> bool:
+        return self._items_waiting >= self._most or len(self._waiting) >= self._callers
+
+    async def _until_nobody_waits(self, mark: object) -> None:
+        try:
+            await self._work_on_groups()
+        finally:
+            # At once, so that of two that end in one turn of the loop the second sees that it is the last.
+            self._tasks.pop(mark, None)
+
+    async def _work_on_groups(self) -> None:
+        while self._waiting and (len(self._tasks) <= 1 or self._is_whole()):
             group = self._next_group()
             try:
                 results = await self._work([item for items, _ in group for item in items])
@@ -62,6 +88,7 @@ class Grouper(Generic[T, R]):
                 for _, future in (*group, *self._waiting):
                     future.cancel()
                 self._waiting.clear()
+                self._items_waiting = 0
                 raise
             else:
                 _hand_out(group, results)
@@ -74,6 +101,7 @@ class Grouper(Generic[T, R]):
         while self._waiting and len(group) < self._callers and size + len(self._waiting[0][0]) <= self._most:
             group.append(self._waiting.popleft())
             size += len(group[-1][0])
+        self._items_waiting -= size
         return group
 
 

@@ -21,8 +21,7 @@ def identify(record: Record) -> Identity:
     Metadata, time, file and line are no part of it. A key is the record's own within its scope: two users may both
     have a record "1".
     """
-    scope = record.scope
-    whose = (scope.user_id or "", scope.agent_id or "", scope.run_id or "", str(record.infer))
+    whose = _whose(record)
     if record.memory is not None:
         content = _digest(("memory", *whose, record.memory))
     else:
@@ -34,9 +33,24 @@ def identify(record: Record) -> Identity:
     return Identity(_digest(("key", *whose[:3], record.key)), content)
 
 
+def turns_heard(record: Record, content: bytes) -> int:
+    """How many of its turns the record had when its content was *content*; 0 if it never was a beginning of this."""
+    so_far = blake2b("\0".join(("messages", *_whose(record))).encode(), digest_size=16)
+    for number, turn in enumerate(record.messages, 1):
+        so_far.update(f"\0{turn.role}\0{turn.content}".encode())
+        if so_far.digest() == content:
+            return number
+    return 0
+
+
 def digest(text: str) -> bytes:
     """16 bytes that stand for a memory's exact text."""
     return blake2b(text.encode(), digest_size=16).digest()
+
+
+def _whose(record: Record) -> tuple[str, str, str, str]:
+    scope = record.scope
+    return scope.user_id or "", scope.agent_id or "", scope.run_id or "", str(record.infer)
 
 
 def _digest(parts: tuple[str, ...]) -> bytes:

@@ -75,10 +75,12 @@ def assemble(
     file: Mapping[str, Any] | None = None,
     file_source: str = "",
     db: str | None = None,
+    calls: Mapping[str, Any] | None = None,
 ) -> Values:
     """Takes values from the strongest source (*db*) to the weakest (built-in); the first for a place stays.
 
-    *file* is a checked dict form. Raises ConfigError.
+    *file* is a checked dict form; *calls* are options of the command line for all providers behind a network. Raises
+    ConfigError.
     """
     values: Values = {}
     file = file or {}
@@ -89,8 +91,10 @@ def assemble(
         _refuse_mixed_sources(values, section)
     if values["vector_store", "provider"].value == "sqlite" and ("vector_store", "config", "path") not in values:
         _put(values, {("vector_store", "config", "path"): str(default_database(environ))}, BUILT_IN)
+    for name, value in (calls or {}).items():
+        _put(values, {("calls", name): value}, Origin(f"--{name}"))
     for variable in VARIABLES:
-        if len(variable.path) == 1:
+        if len(variable.path) == 1 or variable.path[0] == "calls":
             _put_given(values, variable, given)
     _put(values, {(name,): text for name, text in file.items() if isinstance(text, str)}, Origin(file_source))
     return values
@@ -246,6 +250,11 @@ def _store(provider: str, options: Mapping[str, Any]) -> dict[OptionPath, Any]:
     return {("vector_store", "provider"): provider, **located}
 
 
+def _as_written(netloc: str) -> str:
+    """The host in there; urlsplit would make small letters of it."""
+    return netloc.rpartition("@")[2].partition(":")[0]
+
+
 def _server(url: str) -> tuple[str, int | None, str | None, str | None]:
     """Host, port, user and database of a URL."""
     from urllib.parse import unquote, urlsplit  # noqa: PLC0415
@@ -269,4 +278,5 @@ def _server(url: str) -> tuple[str, int | None, str | None, str | None]:
             hint="write # and ? in a name as %23 and %3F",
             code="config.value",
         )
-    return found.hostname, port, unquote(found.username or "") or None, unquote(found.path[1:]) or None
+    host = unquote(_as_written(found.netloc)) if "%" in found.hostname else found.hostname  # a Unix socket's folder
+    return host, port, unquote(found.username or "") or None, unquote(found.path[1:]) or None

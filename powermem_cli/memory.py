@@ -6,26 +6,26 @@ import asyncio
 import dataclasses
 import enum
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
 
 from powermem_cli import times
 from powermem_cli.config import Choice, Config, auto_config, parse_config
 from powermem_cli.errors import (
-    ConfigError,
     InvalidInput,
-    ProviderBusy,
     ProviderError,
-    ProviderRefused,
     UsageError,
 )
 from powermem_cli.filters import Filter, parse_filter
 from powermem_cli.grouping import Grouper
 from powermem_cli.identity import digest, identify
-from powermem_cli.model import Effect, Hit, Outcome, Record, Scope, StoredMemory
+from powermem_cli.inference import Inference, ends_the_run
+from powermem_cli.intelligence import create_intelligence
+from powermem_cli.model import Effect, HistoryEntry, Hit, Outcome, Record, Scope, StoredMemory
 from powermem_cli.plan import Facts, OnChange, Plan
 from powermem_cli.providers import create_embedder
+from powermem_cli.providers.base import Usage
 from powermem_cli.retrieval import CANDIDATES, fuse, names_in, without_frequent_names
 from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
 from powermem_cli.stores import create_store
@@ -68,16 +68,30 @@ class AsyncMemory:
         self._embedder = create_embedder(self._config.embedder.provider, self._config.embedder.options)
         self._store = create_store(self._config.vector_store.provider, self._config.vector_store.options)
         self._turns = Turns()
-        self._writes: Grouper[Write, Applied] = Grouper(self._store.apply, most=WRITES_AT_ONCE)
+        self._writes: Grouper[Write, Applied] = Grouper(
+            self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
+        )
+        self._intelligence = create_intelligence(self._config)
+        self._inference = (
+            None
+            if self._intelligence is None
+            else Inference(self._intelligence, self._embedder, self._store, self._writes)
+        )
 
-    async def initialize(self) -> None:
-        """Open the store. Safe to repeat. Raises StoreError, EmbedderMismatch."""
+    async def initialize(self, *, lazily: bool = False) -> None:
+        """Open the store. Safe to repeat. Raises StoreError, EmbedderMismatch.
+
+        *lazily* leaves the loading of a model to the first call that needs it: right for a program that asks one
+        question, while in a service it would hold up everybody who waits for the event loop then.
+        """
         async with self._opening:
             if self._state is State.CLOSED:
                 raise UsageError("this AsyncMemory is closed", hint="make a new one")
             if self._state is State.NEW:
                 await self._store.open(self._embedder.model)
                 self._state = State.OPEN
+                if not lazily:
+                    await self._embedder.prepare()
 
     async def close(self) -> None:
         """Finish what was begun and let go of store and connections. Safe to repeat."""
@@ -85,6 +99,8 @@ class AsyncMemory:
             await self._writes.settled()
             await self._store.close()
         await self._embedder.close()
+        if self._intelligence is not None:
+            await self._intelligence.close()
         self._state = State.CLOSED
 
     async def __aenter__(self) -> AsyncMemory:
@@ -107,7 +123,8 @@ class AsyncMemory:
         """Remember what *messages* say; returns {"results": [{id, memory, event, …}]}, empty if all was known.
 
         With *infer*, what the user said is kept, and nothing that this scope holds already (*filters*: looking only
-        among those). Without, the whole is one memory, as it is.
+        among those). With an LLM these are facts, compared with what is known: added, or what is known is changed
+        ("UPDATE", with previous_memory) or deleted. Without *infer* the whole is one memory, as it is.
         """
         await self._turns.mine()
         record = Record(
@@ -122,14 +139,22 @@ class AsyncMemory:
         return {"results": [_effect_as_dict(effect, outcome) for effect in outcome.effects]}
 
     async def add_records(
-        self, records: Sequence[Record], *, job: str, on_change: OnChange = "update"
+        self,
+        records: Sequence[Record],
+        *,
+        job: str,
+        on_change: OnChange = "update",
+        force: bool = False,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Outcome]:
-        """Add records that are known again (see identity.py): what the ledger holds is not added twice.
+        """Add records that are known again (see identity.py): what the ledger holds is not added twice. With *force*
+        it is done again all the same: what is there is written anew in place, what somebody deleted comes back.
+        *turn* is waited for before the first write.
 
         One Outcome per record, in order; a record that can't be added is one of them, "failed". Raises only what
         ends the whole run: StoreError, EmbedderMismatch, ProviderRefused, ProviderBusy.
         """
-        return await self._add(records, job, None, on_change)
+        return await self._add(records, job, None, on_change, force, turn)
 
     async def search(
         self,
@@ -200,6 +225,19 @@ class AsyncMemory:
         (applied,) = await self._writes.submit([Write((Delete(number, check_scope(user_id, agent_id)),))])
         return applied.events[0][0] == "DELETE"
 
+    async def history(
+        self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
+    ) -> dict[str, Any]:
+        """What happened to a memory's text, oldest first: {"results": [{id, event, old_memory, memory, at, …}]}.
+
+        A memory that was deleted by its id keeps its history. Empty if that scope never had one of that id.
+        """
+        self._require_open()
+        number = _memory_id(memory_id)
+        scope = check_scope(user_id, agent_id)
+        entries = [] if number is None else await self._store.history(number, scope)
+        return {"results": [_entry_as_dict(number or 0, entry) for entry in entries]}
+
     async def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, Any]:
@@ -236,6 +274,12 @@ class AsyncMemory:
         return await self._store.count(Where(check_scope(user_id, agent_id, run_id)))
 
     @property
+    def usage(self) -> dict[str, Usage]:
+        """What was asked of providers so far, by stage: extract, decide, embed, rerank."""
+        judged = {} if self._intelligence is None else self._intelligence.usage
+        return {**judged, "embed": self._embedder.usage}
+
+    @property
     def keeps_what_is_said(self) -> bool:
         """No LLM is configured: what users say is kept in their own words."""
         return self._config.llm is None
@@ -248,28 +292,59 @@ class AsyncMemory:
     # ── how a record becomes memories ──
 
     async def _add(
-        self, records: Sequence[Record], job: str | None, among: Filter | None, on_change: OnChange
+        self,
+        records: Sequence[Record],
+        job: str | None,
+        among: Filter | None,
+        on_change: OnChange,
+        force: bool = False,
+        turn: Callable[[], Awaitable[None]] | None = None,
     ) -> list[Outcome]:
         self._require_open()
         identities = [identify(record) for record in records] if job is not None else []
-        known = await self._store.known([identity.key for identity in identities]) if identities else {}
-        plans = [Plan(record, identity, on_change) for record, identity in zip_longest(records, identities)]
-        for plan in plans:
-            plan.compare(known)
-        while todo := [plan for plan in plans if plan.outcome is None]:
-            await self._carry_out(todo, job or "", among)
+        plans = [Plan(record, identity, on_change, force) for record, identity in zip_longest(records, identities)]
+        # Before anything is waited for: what an LLM judges is judged in the order in which it came.
+        places = {} if self._inference is None else self._inference.places(plans)
+        try:
+            known = await self._store.known([identity.key for identity in identities]) if identities else {}
+            for plan in plans:
+                plan.compare(known)
+            if self._inference is not None:
+                await self._inference.carry_out_all(places, job or "", among)
+            while todo := [plan for plan in plans if plan.outcome is None]:
+                await self._carry_out(todo, job or "", among, turn)
+        finally:
+            for place in places.values():
+                place.leave()
         return [plan.ended() for plan in plans]
 
-    async def _carry_out(self, plans: Sequence[Plan], job: str, among: Filter | None) -> None:
+    async def _carry_out(
+        self,
+        plans: Sequence[Plan],
+        job: str,
+        among: Filter | None,
+        turn: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
         for plan in plans:
             plan.facts = self._facts(plan.record)
         await self._embed(plans)
+        await self._look_at_kept(plans)
+        if turn is not None:
+            await turn()
         now = times.now()
         writing = [plan for plan in plans if plan.outcome is None or plan.identity is not None]
         applied = await self._writes.submit([plan.write(job, among, now) for plan in writing])
         for plan, result in zip(writing, applied, strict=True):
             plan.settle(result)
+
+    async def _look_at_kept(self, plans: Sequence[Plan]) -> None:
+        """Tell the plans that change what an earlier version left how much of that is there still."""
+        ids = {id for plan in plans for id in plan.kept}
+        if ids:
+            there = {row.id: row.text for row in await self._rows(tuple(ids))}
+            for plan in plans:
+                plan.look_at(there)
 
     def _facts(self, record: Record) -> Facts:
         """What to remember of a record, when no LLM is there to say it in its own words."""
@@ -278,13 +353,8 @@ class AsyncMemory:
         if record.infer is False:
             said = [message.content for message in record.messages if message.role != "system"]
             return Facts(("\n".join(said),) if said else (), unless_known=False)
-        if self._config.llm is not None:
-            raise ConfigError(
-                "this version keeps what is said as it is: it does not call an LLM yet",
-                hint="unset LLM_PROVIDER (or the `llm` section), or add with infer=False (--no-infer)",
-            )
         said = [message.content for message in record.messages if message.role == "user"]
-        return Facts(tuple(dict.fromkeys(said)), unless_known=True)
+        return Facts(tuple(dict.fromkeys(said)), unless_known=True, role="user")
 
     async def _embed(self, plans: Sequence[Plan]) -> None:
         """Give every plan its vectors. A text that no provider will take fails its own record alone."""
@@ -331,7 +401,7 @@ class AsyncMemory:
 def _worst(errors: Sequence[ProviderError]) -> ProviderError:
     """The first of them. Raises one that all other records would meet as well."""
     for error in errors:
-        if isinstance(error, ProviderRefused) or (isinstance(error, ProviderBusy) and error.outage):
+        if ends_the_run(error):
             raise error
     return errors[0]
 
@@ -356,13 +426,31 @@ def _as_dict(row: StoredMemory) -> dict[str, Any]:
         "metadata": dict(row.metadata),
         "created_at": times.format_time(row.created_at),
         "updated_at": times.format_time(row.updated_at),
+        **_where_given(row),
     }
+
+
+def _where_given(row: StoredMemory) -> dict[str, Any]:
+    """Where a memory came from and until when it is found, of those that have such a thing."""
+    given: dict[str, Any] = {}
+    if row.expires_at is not None:
+        given["expires_at"] = times.format_time(row.expires_at)
+    if row.origin is not None:
+        given["source"] = row.origin.known()
+    return given
+
+
+def _entry_as_dict(id: int, entry: HistoryEntry) -> dict[str, Any]:
+    row = {"id": id, "event": entry.event, "old_memory": entry.old, "memory": entry.new}
+    row["at"] = times.format_time(entry.at)
+    return row if entry.origin is None else {**row, "source": entry.origin.known()}
 
 
 def _effect_as_dict(effect: Effect, outcome: Outcome) -> dict[str, Any]:
     record = outcome.record
     row = StoredMemory(effect.id, effect.memory, record.scope, record.metadata, outcome.at, outcome.at)
-    return {**_as_dict(row), "event": effect.event}
+    was = {} if effect.previous is None else {"previous_memory": effect.previous}
+    return {**_as_dict(row), "event": effect.event, **was}
 
 
 def _memory_id(value: int | str) -> int | None:

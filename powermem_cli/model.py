@@ -17,8 +17,7 @@ Status = Literal["added", "updated", "no_facts", "unchanged", "duplicate", "reje
 """What became of one record. Each record read ends with exactly one of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Whose memories. In a search a part left None matches everything; in a record it means "nobody's"."""
 
     user_id: str | None = None
@@ -45,11 +44,25 @@ class Source:
     lines: int = 1
 
 
+class Origin(NamedTuple):
+    """What a memory was made from: the job that read it, the file and line it stood at, and who said it."""
+
+    job: str | None = None
+    file: str | None = None
+    line: int | None = None
+    role: str | None = None
+
+    def known(self) -> dict[str, Any]:
+        """What is known of it."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One thing to remember: a conversation (*messages*) or a ready memory (*memory*), never both.
 
-    *key* is the record's own identity, if it came with one; *created_at* is in microseconds since 1970 UTC.
+    *key* is the record's own identity, if it came with one; times are in microseconds since 1970 UTC. From
+    *expires_at* on what it says is not found any more.
     """
 
     messages: tuple[Message, ...] = ()
@@ -62,6 +75,12 @@ class Record:
     source: Source | None = None
     size: int = 0
     """Bytes of the input this record took: bounds what is in flight and moves the progress bar."""
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retried(Record):
+    """A record that failed in an earlier run and is tried again; *source* says where it stood then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +104,21 @@ class StoredMemory:
     metadata: Mapping[str, Any]
     created_at: int
     updated_at: int
+    origin: Origin | None = None
+    expires_at: int | None = None
+
+
+class HistoryEntry(NamedTuple):
+    """One thing that happened to a memory's text: *old* is None for an ADD, *new* for a DELETE.
+
+    *at* is in microseconds since 1970 UTC; *origin* is where the new text came from.
+    """
+
+    event: Event
+    old: str | None
+    new: str | None
+    at: int
+    origin: Origin | None = None
 
 
 class Hit(NamedTuple):
@@ -100,6 +134,18 @@ class Effect(NamedTuple):
     event: Event
     id: int
     memory: str
+    previous: str | None = None
+    """What an updated memory said before, where an LLM decided so."""
+
+
+class Decision(NamedTuple):
+    """What to do about one fact: ADD it, or make of the memory *id*, which says *previous*, what *event* says."""
+
+    event: Event
+    text: str
+    vector: Vector = b""
+    id: int = 0
+    previous: str | None = None
 
 
 class Outcome(NamedTuple):
@@ -111,3 +157,5 @@ class Outcome(NamedTuple):
     error: PowerMemError | None = None
     at: int = 0
     """When it was written, in microseconds since 1970 UTC."""
+    notes: tuple[str, ...] = ()
+    """What was held back although the record was added."""

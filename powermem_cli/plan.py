@@ -7,9 +7,10 @@ from typing import Literal, NamedTuple
 
 from powermem_cli.errors import PowerMemError
 from powermem_cli.filters import Filter
-from powermem_cli.identity import Identity, digest
-from powermem_cli.model import Effect, Outcome, Record, Status, Vector
-from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, Update, Write
+from powermem_cli.identity import Identity, digest, turns_heard
+from powermem_cli.model import Decision, Effect, Event, Origin, Outcome, Record, Status, Vector
+from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, LedgerStatus, Update, Write
+from powermem_cli.terms import distinct_terms
 
 OnChange = Literal["update", "skip", "add"]
 
@@ -19,18 +20,25 @@ class Facts(NamedTuple):
 
     texts: tuple[str, ...]
     unless_known: bool
+    role: str | None = None
+    """Who said them, where it was one of them."""
 
 
 class Plan:
     """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
 
-    def __init__(self, record: Record, identity: Identity | None, on_change: OnChange) -> None:
+    def __init__(self, record: Record, identity: Identity | None, on_change: OnChange, force: bool = False) -> None:
         self.record = record
         self.identity = identity
         self.facts = Facts((), unless_known=False)
         self.vectors: Sequence[Vector] = ()
+        self.decided: Sequence[Decision] | None = None
+        """What an LLM made of the facts; None if it was not asked."""
+        self.notes: tuple[str, ...] = ()
         self.outcome: Outcome | None = None
         self._on_change = on_change
+        self._force = force
+        self._there: Mapping[int, str] = {}
         self._old: LedgerRow | None = None
         self._error: PowerMemError | None = None
         self._at = 0
@@ -41,7 +49,10 @@ class Plan:
         self._old = row if row is not None and row.status != "failed" else None
         if self._old is None or self.identity is None:
             return
-        if self._old.content == self.identity.content or self._on_change == "skip":
+        if self._old.content == self.identity.content:
+            if not self._force:
+                self._end("unchanged")
+        elif self._on_change == "skip":
             self._end("unchanged")
         elif self._on_change == "add":
             # The changed record is one of its own from now on: known by its key together with what it says.
@@ -49,6 +60,20 @@ class Plan:
                 digest(self.identity.key.hex() + self.identity.content.hex()), self.identity.content
             )
             self._old = None
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """The memories that an earlier version of this record left, 0 for one that was known from elsewhere."""
+        return () if self._old is None or self.outcome is not None else self._old.memory_ids
+
+    @property
+    def turns_heard(self) -> int:
+        """How many turns of this conversation were there already when it was last added."""
+        return 0 if self._old is None or self._force else turns_heard(self.record, self._old.content)
+
+    def look_at(self, there: Mapping[int, str]) -> None:
+        """*there*: the texts of those memories that nobody has deleted since."""
+        self._there = there
 
     def fail(self, error: PowerMemError) -> None:
         self._error = error
@@ -64,19 +89,28 @@ class Plan:
         ledger = None
         if self.identity is not None and not (failed and self._old is not None):
             seen = None if self._old is None else self._old.content
-            ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, "failed" if failed else None)
-        return Write(() if failed else tuple(self._changes(among, now)), ledger)
+            ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, self._ledger_status())
+        return Write(() if failed else tuple(self._changes(job, among, now)), ledger)
 
-    def _changes(self, among: Filter | None, now: int) -> list[Change]:
-        record, old = self.record, self._old
-        kept = () if old is None else old.memory_ids
-        texts = self.facts.texts
+    def _ledger_status(self) -> LedgerStatus | None:
+        if self._error is not None:
+            return "failed"
+        return "done" if self.decided is not None and self.facts.texts else None  # though nothing may have changed
+
+    def _changes(self, job: str, among: Filter | None, now: int) -> list[Change]:
+        if self.decided is not None:
+            return [self._decided_change(decision, job, among, now) for decision in self.decided]
+        record, texts = self.record, self.facts.texts
+        places, left = self._places(texts)
+        created_at = now if record.created_at is None else record.created_at
+        origin, expires_at = self._origin(job), record.expires_at
         changes: list[Change] = []
-        for i, (text, vector) in enumerate(zip(texts, self.vectors, strict=True)):
-            if i < len(kept) and kept[i]:
-                changes.append(Update(kept[i], now, record.scope, text, vector, digest(text), record.metadata))
+        for place, text, vector in zip(places, texts, self.vectors, strict=True):
+            if place:
+                unless_known = self.facts.unless_known and self._there.get(place) != text
+                about = (record.metadata, unless_known, origin, expires_at)
+                changes.append(Update(place, now, record.scope, text, vector, digest(text), *about))
                 continue
-            created_at = now if record.created_at is None else record.created_at
             changes.append(
                 Insert(
                     record.scope,
@@ -87,10 +121,63 @@ class Plan:
                     record.metadata,
                     self.facts.unless_known,
                     among,
+                    None,
+                    origin,
+                    expires_at,
+                    terms=distinct_terms(text),
                 )
             )
-        changes += [Delete(id, record.scope) for id in kept[len(texts) :] if id]
+        changes += [Delete(id, record.scope) for id in left]
         return changes
+
+    def _decided_change(self, decision: Decision, job: str, among: Filter | None, now: int) -> Change:
+        record, text = self.record, decision.text
+        if decision.event == "DELETE":
+            return Delete(decision.id, record.scope)
+        about = (decision.vector, digest(text))
+        origin = self._origin(job)
+        if decision.event == "UPDATE":
+            return Update(
+                decision.id, now, record.scope, text, *about, record.metadata, True, origin, record.expires_at
+            )
+        return Insert(
+            record.scope,
+            text,
+            *about,
+            now if record.created_at is None else record.created_at,
+            record.metadata,
+            unless_known=True,
+            among=among,
+            origin=origin,
+            expires_at=record.expires_at,
+            terms=distinct_terms(text),
+        )
+
+    def _origin(self, job: str) -> Origin | None:
+        source = self.record.source
+        if source is None:
+            return Origin(job, role=self.facts.role) if job else None
+        return Origin(job, source.file, source.line, self.facts.role)
+
+    def _places(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
+        """For each text the memory to write it to, 0 for a new one; and the memories that nothing is written to.
+
+        What a memory says already stays in it. Another text takes the memory that had its place: if somebody deleted
+        that one it stays deleted, but for *force*.
+        """
+        kept = self.kept
+        if not kept:
+            return [0] * len(texts), []
+        if self._force:
+            kept = tuple([id if id in self._there else 0 for id in kept])
+        said = {self._there[id]: id for id in reversed(kept) if id in self._there}
+        places = [said.pop(text, 0) for text in texts]
+        used = {*places}
+        for i, (place, id) in enumerate(zip(places, kept, strict=False)):
+            if not place and id not in used:
+                places[i] = id
+                used.add(id)
+        return places, [id for id in kept if id and id not in used]
 
     def settle(self, applied: Applied) -> None:
         """Take in what the store did."""
@@ -99,18 +186,39 @@ class Plan:
         if applied.known is not None:  # another run was first
             self.compare({applied.known.key: applied.known})
             return
+        if self.decided is not None:
+            self._settle_decided(self.decided, applied)
+            return
         # Deletions come last, and have no text.
         texts = self.facts.texts + ("",) * (len(applied.events) - len(self.facts.texts))
         done = zip(applied.events, texts, strict=True)
-        effects = tuple([Effect(event, id, text) for (event, id), text in done if event != "NONE"])
+        effects = tuple(
+            [Effect(event, id, "" if event == "DELETE" else text) for (event, id), text in done if event != "NONE"]
+        )
         if effects:
-            self._end("updated" if self._old is not None else "added", effects)
+            comes_back = self._force and all(effect.event == "ADD" for effect in effects)
+            self._end("added" if self._old is None or comes_back else "updated", effects)
         else:
             self._end("duplicate" if applied.events else "no_facts")
+
+    def _settle_decided(self, decided: Sequence[Decision], applied: Applied) -> None:
+        done = zip(applied.events, decided, strict=True)
+        effects = tuple([_effect(event, id, decision) for (event, id), decision in done if event != "NONE"])
+        if effects:
+            self._end("added" if any(effect.event == "ADD" for effect in effects) else "updated", effects)
+        else:
+            self._end("duplicate" if self.facts.texts else "no_facts")
 
     def ended(self) -> Outcome:
         assert self.outcome is not None
         return self.outcome
 
     def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
-        self.outcome = Outcome(self.record, status, effects, self._error, self._at)
+        self.outcome = Outcome(self.record, status, effects, self._error, self._at, self.notes)
+
+
+def _effect(event: Event, id: int, decision: Decision) -> Effect:
+    """An update to what another memory says already has become a deletion."""
+    if event == "DELETE":
+        return Effect(event, id, decision.previous or "")
+    return Effect(event, id, decision.text, decision.previous)

@@ -23,7 +23,7 @@ HALF_SURE: Final = 6.0  # keyword score (nats) of one rare word, at which keywor
 AS_LIKELY_AS_NOT: Final = 0.30
 CURVE_WIDTH: Final = 0.08
 
-_NAME = re.compile(r"\b[^\W\d_]*[^\W\d_a-z][^\W\d_]*(?:['’]s)?\b")
+_NAME = re.compile(r"\b(?=[a-z]*[^\W\d_a-z])[^\W\d_]+(?:['’]s)?\b")  # looks once for the letter that is no a-z
 
 
 def names_in(query: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, TypeVar
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -36,9 +37,9 @@ class Memory:
         self._closed = False
         self._finalizer: weakref.finalize[..., Memory] | None = None
 
-    def initialize(self) -> None:
-        """Open the store now and not with the first use."""
-        self._wait_for(self._inner.initialize)
+    def initialize(self, *, lazily: bool = False) -> None:
+        """Open the store now and not with the first use; *lazily* as in AsyncMemory."""
+        self._wait_for(partial(self._inner.initialize, lazily=lazily))
 
     def close(self) -> None:
         """Finish what was begun and let go. Safe to repeat."""
@@ -94,6 +95,9 @@ class Memory:
 
     def delete(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> bool:
         return self._wait_for(self._inner.delete, memory_id, user_id, agent_id)
+
+    def history(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+        return self._wait_for(self._inner.history, memory_id, user_id, agent_id)
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None

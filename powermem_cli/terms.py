@@ -75,9 +75,9 @@ class _Terms(dict[str, str]):
 
     def _stem(self, word: str) -> str:
         if self._stemmer is None:
-            import snowballstemmer  # noqa: PLC0415 - 15 ms that only a text to index or a query is worth
+            import Stemmer  # noqa: PLC0415 - only a text to index or a query is worth it
 
-            self._stemmer = snowballstemmer.stemmer("english")
+            self._stemmer = Stemmer.Stemmer("english")
         return str(self._stemmer.stemWord(word))
 
 
@@ -95,6 +95,11 @@ def terms_of(text: str) -> list[str]:
     """The terms of a text in order, with repeats."""
     terms = list(map(_terms.__getitem__, words_of(text)))
     return terms if text.isascii() else " ".join(terms).split()
+
+
+def distinct_terms(text: str) -> str:
+    """The terms of a text, each once, with blanks between: what a full-text index is given."""
+    return " ".join(dict.fromkeys(terms_of(text)))
 
 
 def query_terms(query: str) -> list[str]:

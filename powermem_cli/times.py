@@ -16,6 +16,9 @@ _RFC3339 = re.compile(
     r"(\d{4}-\d{2}-\d{2})(?:[Tt ](\d{2}:\d{2})(?:(:\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|z|UTC|[+-]\d{2}:?\d{2})?)?",
     re.ASCII,
 )
+_AGO = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?\d{1,20}(?:\.\d{1,20})?", re.ASCII)
 
 
@@ -39,6 +42,21 @@ def parse_time(value: object) -> int:
     if not YEAR_1900 <= micros <= YEAR_2200:
         raise ValueError(f"the time {value!r} is not between 1900 and 2200")
     return micros
+
+
+def parse_moment(text: str, *, end: bool = False) -> int:
+    """What a person writes: how long ago (`90s 30m 12h 7d 2w`), or anything parse_time knows; with *end* a bare day
+    is the moment after it. Raises ValueError.
+    """
+    given = text.strip()
+    if ago := _AGO.fullmatch(given):
+        micros = now() - int(ago[1]) * _UNITS[ago[2]] * 1_000_000
+        if micros < YEAR_1900:
+            raise ValueError(f"{given} ago is before 1900")
+        return micros
+    if given.isdecimal() and len(given) < 5:
+        raise ValueError(f"{given!r} lacks its unit: one of {' '.join(_UNITS)}")
+    return parse_time(given) + (_UNITS["d"] * 1_000_000 if end and _DAY.fullmatch(given) else 0)
 
 
 def _from_rfc3339(found: re.Match[str]) -> int:

@@ -38,6 +38,10 @@ _EMBEDDING_URLS: Final = ("openai", "qwen", "gemini", "siliconflow", "ollama")
 VARIABLES: Final = (
     Variable("POWERMEM_USER", ("user_id",)),
     Variable("TIMEZONE", ("timezone",)),
+    Variable("POWERMEM_RPM", ("calls", "rpm"), "number"),
+    Variable("POWERMEM_TPM", ("calls", "tpm"), "number"),
+    Variable("POWERMEM_RETRIES", ("calls", "retries"), "integer"),
+    Variable("POWERMEM_TIMEOUT", ("calls", "timeout"), "number"),
     Variable("POWERMEM_CUSTOM_FACT_EXTRACTION_PROMPT", ("custom_fact_extraction_prompt",)),
     Variable("POWERMEM_CUSTOM_UPDATE_MEMORY_PROMPT", ("custom_update_memory_prompt",)),
     Variable("DATABASE_PROVIDER", ("vector_store", "provider")),

@@ -1,6 +1,6 @@
 """Whether a store holds what it acknowledged, each thing once, and nothing else. Knows the file's tables, not our code.
 
-    python tests/checker.py DB ACKS.jsonl INPUT.jsonl
+    python tests/checker.py DB ACKS.jsonl INPUT.jsonl [--no-infer]
 
 ACKS is what `powermem add --jsonl` printed, of one run or of several; a last line without its end was never said.
 INPUT holds JSONL records with `memory` or `messages`, and perhaps `id` and `user_id`.
@@ -48,13 +48,18 @@ class Findings:
         return "; ".join(parts) or "nothing is wrong"
 
 
-def check(database: Path, acknowledgements: Path, records: Path, *, complete: bool = True) -> Findings:
-    """*complete*: all records must be there; otherwise only those that were acknowledged."""
+def check(
+    database: Path, acknowledgements: Path, records: Path, *, complete: bool = True, infer: bool = True
+) -> Findings:
+    """*complete*: all records must be there; otherwise only those that were acknowledged. *infer*: as they were added."""
     connection = apsw.Connection(str(database))
     try:
-        stored = {row[0]: (row[1], row[2]) for row in connection.execute(_MEMORIES)}
-        expected, identities = wanted(records)
-        found = Findings(damage=damage(connection, set(stored), identities if complete else None))
+        expected, identities = wanted(records, infer=infer)
+        if next(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'memories'"))[0]:
+            stored = {row[0]: (row[1], row[2]) for row in connection.execute(_MEMORIES)}
+            found = Findings(damage=damage(connection, set(stored), identities if complete else None))
+        else:
+            stored, found = {}, Findings(damage=["the database has no tables"])
     finally:
         connection.close()
     counts = Counter(stored.values())
@@ -87,14 +92,17 @@ def damage(connection: apsw.Connection, ids: set[int], identities: int | None) -
     return said
 
 
-def wanted(records: Path) -> tuple[set[Memory], int]:
-    """The memories that should come of the records, and how many different records there are."""
+def wanted(records: Path, *, infer: bool = True) -> tuple[set[Memory], int]:
+    """The memories that should come of the records, and how many different records there are.
+
+    With *infer* each turn of a user is a memory, without it the whole talk is one.
+    """
     memories: set[Memory] = set()
     identities: set[tuple[Any, ...]] = set()
     for record in map(json.loads, whole_lines(records)):
         user, key = record.get("user_id"), record.get("id")
-        said = [turn["content"] for turn in record.get("messages", []) if turn["role"] == "user"]
-        texts = tuple(said) if "messages" in record else (record["memory"],)
+        said = [turn["content"] for turn in record.get("messages", []) if turn["role"] == "user" or not infer]
+        texts = tuple(said if infer else ["\n".join(said)]) if "messages" in record else (record["memory"],)
         memories |= {(user, text) for text in texts}
         identities.add((user, key) if key is not None else (user, "messages" in record, texts))
     return memories, len(identities)
@@ -120,14 +128,14 @@ def conserved(summary: dict[str, Any]) -> bool:
     return bool(summary["read"] == sum(summary[outcome] for outcome in OUTCOMES))
 
 
-def main(database: str, acknowledgements: str, records: str) -> int:
-    found = check(Path(database), Path(acknowledgements), Path(records))
+def main(database: str, acknowledgements: str, records: str, *options: str) -> int:
+    found = check(Path(database), Path(acknowledgements), Path(records), infer="--no-infer" not in options)
     broken = [summary for summary in summaries(Path(acknowledgements)) if not conserved(summary)]
     print(found if not broken else f"{found}; the sums do not add up in {broken}")
     return 1 if found or broken else 0
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
-        sys.exit(f"usage: {sys.argv[0]} DB ACKS.jsonl INPUT.jsonl")
+    if len(sys.argv) != 4 and sys.argv[4:] != ["--no-infer"]:
+        sys.exit(f"usage: {sys.argv[0]} DB ACKS.jsonl INPUT.jsonl [--no-infer]")
     sys.exit(main(*sys.argv[1:]))

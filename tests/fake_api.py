@@ -8,7 +8,8 @@
     python tests/fake_api.py --port 0 --latency-ms 20      # prints its address, ends with Ctrl-C
 
 It speaks the forms of OpenAI, Ollama, Gemini, Anthropic, Cohere and Qwen (rerank). The same text has the same
-embedding, which `embedding` tells. What a chat answers is said by *chat*: a function from its messages to a text.
+embedding, which `embedding` tells. What a chat answers is said by *chat*: a function from its messages to a text; the
+usual one is the deterministic LLM of fake_llm.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fake_llm import data_in, remember
+
 DIMS = 64
 KEY_HEADERS = ("authorization", "api-key", "x-api-key", "x-goog-api-key")
 
@@ -42,7 +45,11 @@ def embedding(text: str, dims: int = DIMS) -> list[int]:
 
 
 def said_facts(messages: list[dict[str, str]]) -> str:
-    """The default answer of a chat: the sentences of its last message as facts, as JSON."""
+    """The default answer of a chat: to what the engine asks as fake_llm does; else the sentences of its last message
+    as facts, as JSON.
+    """
+    if data_in(messages) is not None:
+        return remember(messages)
     sentences = re.split(r"(?<=[.!?])\s+", messages[-1]["content"].strip())
     return json.dumps({"facts": [sentence for sentence in sentences if sentence]})
 

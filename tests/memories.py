@@ -59,14 +59,18 @@ def no_thread_left() -> Iterator[None]:
 
 
 class MoodyEmbedder:
-    """Same text, same vector; but it will not take the word "poison", and with *refuses* it takes nothing at all."""
+    """Same text, same vector; but it will not take the word *poison*, and with *refuses* it takes nothing at all."""
 
-    def __init__(self, embedding_dims: int = 8, refuses: bool = False) -> None:
+    def __init__(self, embedding_dims: int = 8, refuses: bool = False, poison: str = "poison") -> None:
         self.model = f"moody/{embedding_dims}"
         self.usage = Usage()
         self.calls: list[list[str]] = []
         self.refuses = refuses
         self._dims = embedding_dims
+        self._poison = poison
+
+    async def prepare(self) -> None:
+        """Nothing to load."""
 
     async def embed(self, texts: Sequence[str]) -> list[bytes]:
         answers = await self.embed_each(texts)
@@ -82,7 +86,7 @@ class MoodyEmbedder:
     def _answer(self, text: str) -> bytes | ProviderError:
         if self.refuses:
             return ProviderRefused("the key is refused", provider="moody", status=401)
-        if "poison" in text:
+        if self._poison in text:
             return ProviderRejected("this text is not taken", provider="moody", status=400)
         return vector(int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big"), self._dims)
 

@@ -39,6 +39,7 @@ class Place:
         """As if nothing had ever been stored; much quicker than a new collection."""
         await self.execute(f"DELETE FROM {self.collection}")
         await self.execute(f"DELETE FROM {self.collection}_ledger")
+        await self.execute(f"DELETE FROM {self.collection}_history")
         await self.execute(f"DELETE FROM {self.collection}_meta WHERE name IN ('dims', 'model')")
 
     def store(self, **changed: Any) -> Store:

@@ -17,15 +17,18 @@ ROOT = "powermem_cli"
 STOREYS = (
     {"__main__", "powermem"},
     {"cli"},
-    {"ingestion"},
-    {"batch", "checkpoint", "readers", "output", "sync_memory"},
-    {"memory"},
-    {"intelligence", "plan", "retrieval"},
+    {"ingestion", "jobs"},
+    {"batch", "checkpoint", "checkup", "estimates", "output", "readers", "sync_memory", "mcp_server"},
+    {"memory", "moving"},
+    {"inference"},
+    {"exchange", "failed", "intelligence", "plan", "retrieval"},
+    {"answers"},
+    {"accounts"},
     {"providers", "stores"},
     {"config", "prompts"},
     {"layers"},
-    {"envfile", "filters", "identity", "paths", "registry", "retry", "rules"},
-    {"feed", "grouping", "model", "terms", "times", "turns", "variables"},
+    {"envfile", "filters", "identity", "lock", "paths", "registry", "retry", "rules"},
+    {"feed", "files", "grouping", "lanes", "loose_json", "model", "terms", "times", "turns", "variables"},
     {"errors"},
 )
 """From the front door to the ground. Rooms on one storey do not know each other."""
@@ -42,8 +45,10 @@ HOMES = {
     "asyncpg": ("stores/postgres",),
     "aiomysql": ("stores/oceanbase",),
     "pymysql": ("stores/oceanbase",),
+    "sentence_transformers": ("providers/sentence_transformers.py",),
     "dotenv": ("envfile.py",),
-    "snowballstemmer": ("terms.py",),
+    "mcp": ("mcp_server.py",),
+    "Stemmer": ("terms.py",),
     "click": (),  # typer may bring its own
 }
 """The only files (or beginnings of their paths) that may import a library."""

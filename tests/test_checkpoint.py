@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from powermem_cli.checkpoint import EDGE, Job, LowWater, Mark, check_job_name, job_name, write_atomically
+from powermem_cli.checkpoint import EDGE, Job, LowWater, Mark, check_job_name, job_name
 from powermem_cli.errors import Locked, StoreError, UsageError
+from powermem_cli.files import write_atomically
 from powermem_cli.model import Record, Source
 
 STORE = "store-1"
@@ -193,6 +194,32 @@ class TestResuming:
         assert resumed(folder, log)[0] == Mark(5000, 101)
 
 
+class TestAbout:
+    def test_a_job_belongs_to_one_store_and_says_what_it_is_about(self, folder):
+        with job(folder, about={"database": "a.db"}):
+            pass
+        kept = json.loads((folder / "job.json").read_text("utf-8"))
+        assert (kept["store"], kept["database"]) == (STORE, "a.db")
+        with pytest.raises(UsageError, match=r"chats belongs to the store store-1.*store-2"), job(folder, "store-2"):
+            pass
+        with job(folder):  # asking nothing changes nothing
+            pass
+        assert json.loads((folder / "job.json").read_text("utf-8")) == kept
+
+    def test_a_summary_is_written_whole_and_for_nobody_else(self, folder):
+        with job(folder) as run:
+            for number in (1, 2):
+                run.keep_summary({"read": number})
+        assert json.loads((folder / "summary.json").read_text("utf-8")) == {"read": 2}
+        assert stat.S_IMODE((folder / "summary.json").stat().st_mode) == 0o600
+
+    def test_without_marks_those_of_earlier_runs_stay(self, folder, log):
+        saved(folder, log)
+        with job(folder, reading="of a retry") as run:
+            run.save({}, now=True)
+        assert resumed(folder, log)[0] == Mark(5000, 101)
+
+
 class TestDamage:
     """Only the ledger decides what is done: a checkpoint that can't be trusted costs reading time and nothing else."""
 
@@ -241,9 +268,9 @@ class TestDamage:
         code = f"""
 import os, signal
 from pathlib import Path
-from powermem_cli import checkpoint
-checkpoint.os.fsync = lambda _number: os.kill(os.getpid(), signal.SIGKILL)
-checkpoint.write_atomically(Path({str(path)!r}), b"new")
+from powermem_cli import files
+files.os.fsync = lambda _number: os.kill(os.getpid(), signal.SIGKILL)
+files.write_atomically(Path({str(path)!r}), b"new")
 """
         assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
         assert path.read_bytes() == before

@@ -547,6 +547,7 @@ class TestDb:
             ("oceanbase://u%23c@h", "oceanbase", {"connection_args": {"host": "h", "user": "u#c"}}),
             ("postgresql://me@[::1]:5432/a%20b", "postgres", {"host": "::1", "port": 5432, "user": "me", "dbname": "a b"}),
             ("postgres://h", "postgres", {"host": "h"}),
+            ("postgresql://u@%2Frun%2FPg_1/d", "postgres", {"host": "/run/Pg_1", "user": "u", "dbname": "d"}),
         ],
     )  # fmt: skip
     def test_a_server(self, db, provider, options):

@@ -163,7 +163,44 @@ def test_a_loop_that_was_closed_over_a_call_leaves_a_grouper_that_works():
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
-    under_way = grouper._task
+    (under_way,) = grouper._tasks.values()
     assert asyncio.run(asyncio.wait_for(grouper.submit([2]), 20)) == [2]
     for task in (left_behind, under_way):
         task._log_destroy_pending = False  # that program's own affair
+
+
+async def test_a_whole_group_is_handed_over_ahead_and_a_part_of_one_waits():
+    calls: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def work(items: list[int]) -> list[int]:
+        calls.append(items)
+        await gate.wait()
+        return items
+
+    grouper = Grouper(work, most=2, ahead=True)
+    callers = [asyncio.create_task(grouper.submit([i])) for i in range(7)]
+    await until(lambda: len(calls) == 2)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert calls in ([[0, 1], [2, 3]], [[0], [1, 2]])
+    gate.set()
+    assert await asyncio.gather(*callers) == [[i] for i in range(7)]
+    assert [item for call in calls for item in call] == list(range(7))
+
+
+async def test_two_calls_that_end_in_one_turn_leave_nobody_waiting():
+    gate = asyncio.Event()
+    calls: list[list[int]] = []
+
+    async def work(items: list[int]) -> list[int]:
+        calls.append(items)
+        await gate.wait()
+        return items
+
+    grouper = Grouper(work, most=2, ahead=True)
+    callers = [asyncio.create_task(grouper.submit([i])) for i in range(5)]
+    await until(lambda: len(calls) == 2)
+    gate.set()
+    assert await asyncio.wait_for(asyncio.gather(*callers), 10) == [[i] for i in range(5)]
+    await grouper.settled()

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ class Place:
         return path
 
     async def ingest(self, *inputs: Path | str, reading: Reading | None = None, **options: Any) -> Report:
-        async with AsyncMemory(config(self.database, refuses=options.pop("refuses", False))) as memory:
+        moods = {name: options.pop(name) for name in ("refuses", "poison") if name in options}
+        async with AsyncMemory(config(self.database, **{"refuses": False, **moods})) as memory:
             return await self.ingest_into(memory, *inputs, reading=reading or Reading(), **options)
 
     async def ingest_into(
@@ -53,12 +55,15 @@ class Place:
         reading: Reading,
         seconds: float | None = None,
         started: Callable[[Ingestion], None] = lambda _ingestion: None,
+        revive: bool = False,
         **options: Any,
     ) -> Report:
         names = [str(name) for name in inputs]
         store = await memory.store_identity()
         name = job_name(names, store)
         with Job(self.folder / "jobs" / name, name, store, repr(reading)) as job:
+            if revive:
+                job.failed.revive()
             ingestion = Ingestion(memory, names, reading, job, **options)
             started(ingestion)
             return await until_stopped(ingestion, seconds)
@@ -185,7 +190,7 @@ class TestOnce:
         assert sorted(await place.texts()) == ["version 27 of 0", "version 28 of 1", "version 29 of 2"]
 
     async def test_the_order_of_a_file_is_that_of_its_memories(self, place):
-        await place.ingest(place.write("a.jsonl", *LINES), limits=Limits(concurrency=1, handful=16))
+        await place.ingest(place.write("a.jsonl", *LINES), limits=Limits(concurrency=4, handful=16))
         assert await place.texts() == FACTS
 
 
@@ -264,6 +269,101 @@ class TestSetAside:
         assert counts(report) == {"added": 1, "rejected": 1}
         (reject,) = place.rejects()
         assert (reject["line"], reject["options"]) == (3, {"format": "csv", "user_id": "anna"})
+
+
+class TestFailed:
+    """Records that failed: tried again first by every run, parked after five, and never twice in the store."""
+
+    async def test_the_next_run_does_it_and_goes_on_where_the_last_one_ended(self, place):
+        path = place.write("a.jsonl", *LINES[:3], line("poison", id="k", metadata={"a": 1}), *LINES[3:6])
+        first = await place.ingest(path)
+        assert (counts(first), first.to_retry, first.parked) == ({"added": 6, "failed": 1}, 1, 0)
+        with path.open("a") as file:
+            file.write(LINES[6])
+        seen: list[tuple[str, int, str]] = []
+
+        def watch(_ingestion: Ingestion, handful: Any) -> None:
+            seen.extend((Path(o.record.source.file).name, o.record.source.line, o.status) for o in handful.outcomes)
+
+        second = await place.ingest(path, poison="none", watch=watch)
+        assert seen == [("a.jsonl", 4, "added"), ("a.jsonl", 8, "added")]
+        assert (counts(second), second.to_retry) == ({"added": 2}, 0)
+        assert await place.texts() == [*FACTS[:6], "poison", FACTS[6]]
+        assert counts(await place.ingest(path)) == {}
+        assert not list(place.folder.glob("jobs/*/failed.jsonl"))
+
+    async def test_after_five_runs_it_is_parked_and_a_new_version_of_it_is_tried(self, place):
+        path = place.write("a.jsonl", line("poison", id="k"), LINES[0])
+        reports = [await place.ingest(path) for _ in range(6)]
+        assert [counts(report).get("failed", 0) for report in reports] == [1, 1, 1, 1, 1, 0]
+        assert [(report.to_retry, report.parked) for report in reports] == [(1, 0)] * 4 + [(0, 1)] * 2
+        assert len(place.rejects()) == 1  # told once, however often it failed
+        again = await place.ingest(path, resume=False, poison="none")
+        assert counts(again) == {"failed": 1, "unchanged": 1}  # read again, and still not tried
+        assert (again.to_retry, again.parked) == (0, 1)
+        place.write("a.jsonl", line("mended", id="k"), LINES[0])
+        mended = await place.ingest(path)
+        assert (counts(mended), mended.parked) == ({"added": 1, "unchanged": 1}, 0)
+
+    async def test_read_again_in_the_same_run_it_is_asked_for_once(self, place):
+        path = place.write("a.jsonl", line("poison"), LINES[0])
+        await place.ingest(path)
+        async with AsyncMemory(config(place.database, refuses=False)) as memory:
+            report = await place.ingest_into(memory, path, reading=Reading(), resume=False)
+            calls = memory._embedder.calls
+        assert (counts(report), report.to_retry) == ({"failed": 2, "unchanged": 1}, 1)
+        assert calls == [["poison"]]
+
+    async def test_an_old_version_never_takes_the_place_of_a_newer_one(self, place):
+        path = place.write("a.jsonl", line("poison", id="k"), line("newer", id="k"))
+        assert counts(await place.ingest(path, limits=Limits(handful=1))) == {"failed": 1, "added": 1}
+        assert counts(await place.ingest(path, poison="none")) == {}
+        assert await place.texts() == ["newer"]
+
+    async def test_what_failed_before_says_nothing_about_what_comes_next(self, place):
+        path = place.write("a.jsonl", *[line(f"poison {i}") for i in range(60)])
+        await place.ingest(path, limits=Limits(failures=None))
+        with path.open("a") as file:
+            file.writelines(LINES[:100])
+        report = await place.ingest(path, limits=Limits(failures=0.2))
+        assert (report.stop_reason, counts(report)) == ("end", {"failed": 60, "added": 100})
+
+    async def test_how_it_was_read_the_first_time_is_how_it_is_added(self, place):
+        path = place.write("a.csv", "memory,topic\npoison,drinks\n")
+        reading = Reading(scope=Scope(user_id="anna"), infer=False)
+        await place.ingest(path, reading=reading)
+        assert counts(await place.ingest(path, reading=replace(reading, infer=True), poison="none"))["added"] == 1
+        async with AsyncMemory(config(place.database, refuses=False)) as memory:
+            (row,) = (await memory.get_all("anna"))["results"]
+        assert row["metadata"] == {"topic": "drinks"}
+        assert counts(await place.ingest(path, reading=reading, resume=False)) == {"unchanged": 1}
+
+    async def test_what_a_killed_run_left_is_gone_on_from(self, place):
+        path = place.write("a.jsonl", line("poison 1"), line("poison 2"), LINES[0])
+        await place.ingest(path)
+        (failed,) = place.folder.glob("jobs/*/failed.jsonl")
+        one, two = failed.read_text("utf-8").splitlines()
+        one_more = one.replace('"runs": 1', '"runs": 2')
+        # As if killed after the second attempt at the first, in the middle of noting the second.
+        failed.write_text(f"{one}\n{two}\n{one_more}\n{two[:50]}", "utf-8")
+        report = await place.ingest(path)
+        assert (counts(report), report.to_retry, report.warnings) == ({"failed": 2}, 2, ())
+        runs = [json.loads(text)["runs"] for text in failed.read_text("utf-8").splitlines()]
+        assert sorted(runs) == [2, 3]
+        assert counts(await place.ingest(path, poison="none")) == {"added": 2}
+
+    @pytest.mark.parametrize("damage", ['"record"', "poison", "{", '"runs"', '"content": "'])
+    async def test_what_is_damaged_is_never_added_and_never_lost(self, place, damage):
+        path = place.write("a.jsonl", LINES[0], line("poison"), line("poison 2"))
+        await place.ingest(path)
+        (failed,) = place.folder.glob("jobs/*/failed.jsonl")
+        failed.write_text(failed.read_text("utf-8").replace(damage, damage[:-1] + "~", 1), "utf-8")
+        report = await place.ingest(path, poison="none")
+        again = await place.ingest(path, poison="none", resume=False)
+        assert set(await place.texts()) == {FACTS[0], "poison", "poison 2"}
+        assert len(await place.texts()) == 3
+        assert report.warnings or counts(report)["rejected"] == 1
+        assert counts(again)["added" if not report.warnings else "unchanged"]
 
 
 class TestEndings:
@@ -348,6 +448,25 @@ class TestEndings:
         assert counts(report) == {"added": 5000}
         assert counts(await place.ingest(path)) == {"added": 6000}
 
+    @pytest.mark.parametrize("kept", [0, 40])
+    async def test_a_file_that_is_cut_and_filled_again_while_it_is_read_loses_no_line_of_either(self, place, kept):
+        """As by logrotate's copytruncate: the same file, other content, and longer than before at the end."""
+        old = [line(f"old {i:04}") for i in range(5000)]
+        path = place.write("a.jsonl", *old)
+
+        def watch(_ingestion: Ingestion, _handful: Any) -> None:
+            if path.stat().st_size and b"new" not in path.read_bytes():
+                with path.open("r+") as file:
+                    file.truncate(0)
+                    file.writelines([*old[:kept], *[line(f"new {i:04}") for i in range(6000)]])
+
+        report = await place.ingest(path, watch=watch)
+        read = counts(report)["added"]
+        await place.ingest(path)
+        texts = set(await place.texts())
+        assert {f"new {i:04}" for i in range(6000)} <= texts
+        assert len(texts) == len(await place.texts()) >= read
+
 
 class TestProgress:
     async def test_bytes_are_those_on_the_disk(self, place):
@@ -386,7 +505,11 @@ class Log:
         """What of the last line is written already."""
 
     def take(self, step: str) -> None:
-        if step == "append":
+        if step == "append poison":
+            self.said.append(line(f"poison {len(self.said)}"))
+            self.lines.append(self.said[-1])
+            self.half = ""
+        elif step == "append":
             new = [line(f"fact {len(self.said) + i}") for i in range(2)]
             self.said += new
             self.lines += new
@@ -427,5 +550,38 @@ def test_whatever_happens_to_a_log_between_runs_every_whole_line_becomes_one_mem
             assert len(texts) == len(set(texts))
             assert set(texts) <= {json.loads(one)["memory"] for one in log.said}
             assert log.facts <= set(texts) or step == "run a little"
+
+    asyncio.run(main())
+
+
+FAILING_STEPS = st.sampled_from(["append", "append poison", "rotate", "sort", "run", "run", "run a little"])
+
+
+@settings(max_examples=25)
+@given(st.lists(FAILING_STEPS, max_size=14))
+def test_whatever_failed_on_the_way_is_there_once_when_it_can_be(tmp_path_factory, steps):
+    async def main() -> None:
+        place = Place(tmp_path_factory.mktemp("log"))
+        log = Log(place)
+        seen: set[str] = set()
+        for step in ("append", "append poison", *steps, "run"):
+            log.take(step)
+            if not step.startswith("run"):
+                continue
+            limits = Limits(handful=2, records=None if step == "run" else 3, failures=None)
+            report = await place.ingest(log.path, limits=limits)
+            report.tally.check()
+            assert report.error is None
+            texts = await place.texts()
+            assert len(texts) == len(set(texts))
+            assert not any("poison" in text for text in texts)
+            seen |= log.facts if step == "run" else set()
+            failing = {text for text in seen if "poison" in text}
+            assert len(failing) <= report.to_retry + report.parked
+        last = await place.ingest(log.path, poison="none", revive=True)
+        assert (last.to_retry, last.parked) == (0, 0)
+        texts = await place.texts()
+        assert len(texts) == len(set(texts))
+        assert seen <= set(texts)
 
     asyncio.run(main())

@@ -152,11 +152,80 @@ class TestChange:
         await statuses(memory, talk("a", "b", "c", key="c"))
         assert await held(memory) == ["b", "c"]
 
+    async def test_a_change_to_what_is_known_from_elsewhere_leaves_that_alone(self, memory):
+        await statuses(memory, talk("a", key="c"), talk("ok"))
+        (outcome,) = await memory.add_records([talk("ok", key="c")], job="job")
+        assert (outcome.status, [effect.event for effect in outcome.effects]) == ("updated", ["DELETE"])
+        assert await held(memory) == ["ok"]
+        assert await statuses(memory, talk("ok", "b", key="c")) == ["updated"]
+        assert await held(memory) == ["ok", "b"]
+
+    async def test_what_moves_up_in_a_conversation_keeps_its_memory(self, memory):
+        (old,) = await memory.add_records([talk("a", "b", key="c")], job="job")
+        (new,) = await memory.add_records([talk("b", "c", key="c")], job="job")
+        assert await held(memory) == ["b", "c"]
+        assert [effect.id for effect in new.effects if effect.memory == "b"] == [old.effects[1].id]
+
+    async def test_beside_one_that_was_deleted_what_is_new_is_added(self, memory):
+        await statuses(memory, talk("a", "b", "c", key="c"))
+        await memory.delete(ids(await memory.get_all())[0])
+        await statuses(memory, talk("b", "c", "d", key="c"))
+        assert await held(memory) == ["b", "c", "d"]
+
     async def test_two_versions_at_once_leave_one_of_them(self, memory, path):
         async with AsyncMemory(config(path, embedding_dims=8)) as other:
             calls = [one.add_records([record], job="j") for one in (memory, other) for record in (self.OLD, self.NEW)]
             await asyncio.gather(*calls)
         assert await memory.count() == 1
+
+
+SAID = st.lists(st.sampled_from("abcd"), max_size=4, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=SAID, versions=st.lists(SAID.filter(bool), min_size=1, max_size=4))
+def test_whatever_a_conversation_becomes_what_it_says_is_there_once(tmp_path_factory, before, versions):
+    async def main() -> list[str]:
+        path = tmp_path_factory.mktemp("said") / "memories.db"
+        async with AsyncMemory(config(path, embedding_dims=8)) as memory:
+            for text in before:
+                await memory.add(text, user_id="anna")
+            for version in versions:
+                await memory.add_records([talk(*version, key="c")], job="job")
+            return await held(memory)
+
+    assert sorted(asyncio.run(main())) == sorted({*before, *versions[-1]})
+
+
+class TestForce:
+    async def test_what_is_there_is_renewed_in_place_and_what_is_gone_comes_back(self, memory):
+        record = talk("a", "b", "c", metadata={"n": 1})
+        (first,) = await memory.add_records([record], job="job")
+        old = [effect.id for effect in first.effects]
+        await memory.update(old[0], "changed")
+        await memory.delete(old[1])
+        (again,) = await memory.add_records([record], job="job", force=True)
+        assert again.status == "updated"
+        assert [(e.event, e.memory) for e in again.effects] == [("UPDATE", "a"), ("ADD", "b"), ("UPDATE", "c")]
+        assert [again.effects[0].id, again.effects[2].id] == [old[0], old[2]]
+        assert sorted(await held(memory)) == ["a", "b", "c"]
+        await memory.delete_all()
+        assert await statuses(memory, record) == ["unchanged"]
+        assert await statuses(memory, record, force=True) == ["added"]
+        assert await held(memory) == ["a", "b", "c"]
+
+    async def test_two_at_once_double_nothing(self, memory, path):
+        record = talk("a", "b")
+        await statuses(memory, record)
+        async with AsyncMemory(config(path, embedding_dims=8)) as other:
+            calls = [one.add_records([record], job="j", force=True) for one in (memory, other) for _ in range(3)]
+            await asyncio.gather(*calls)
+        assert await held(memory) == ["a", "b"]
+
+    async def test_skip_still_leaves_a_change_out(self, memory):
+        await statuses(memory, talk("old", key="c"))
+        assert await statuses(memory, talk("new", key="c"), force=True, on_change="skip") == ["unchanged"]
+        assert await statuses(memory, talk("new", key="c"), force=True) == ["updated"]
 
 
 class TestFailure:

@@ -53,6 +53,6 @@ def test_a_name_is_loaded_when_it_is_asked_for():
 
 
 def test_the_engine_loads_no_library_before_it_is_used():
-    heavy = "numpy httpx rich typer apsw aiosqlite snowballstemmer"
+    heavy = "numpy httpx rich typer apsw aiosqlite Stemmer"
     code = f"import sys; from powermem_cli import Memory; print([n for n in '{heavy}'.split() if n in sys.modules])"
     assert in_a_new_interpreter(code).strip() == "[]"

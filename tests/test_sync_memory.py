@@ -15,7 +15,19 @@ from powermem_cli.errors import InvalidInput, StoreError, UsageError
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.sync_memory import Memory
 
-METHODS = ("add", "search", "get", "update", "delete", "delete_all", "get_all", "count", "initialize", "close")
+METHODS = (
+    "add",
+    "search",
+    "get",
+    "update",
+    "delete",
+    "delete_all",
+    "history",
+    "get_all",
+    "count",
+    "initialize",
+    "close",
+)
 """All of the public API; what else AsyncMemory has serves the batch runner."""
 
 
@@ -41,7 +53,7 @@ def test_the_signatures_are_the_same(method):
 
 def test_no_public_method_is_missing():
     public = {name for name in vars(AsyncMemory) if not name.startswith("_")}
-    assert public - set(METHODS) == {"add_records", "keeps_what_is_said", "store_identity"}
+    assert public - set(METHODS) == {"add_records", "keeps_what_is_said", "store_identity", "usage"}
     assert {name for name in vars(Memory) if not name.startswith("_")} == set(METHODS)
 
 

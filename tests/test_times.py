@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from powermem_cli.times import EPOCH, MICROSECOND, YEAR_1900, YEAR_2200, format_time, now, parse_time
+from powermem_cli.times import EPOCH, MICROSECOND, YEAR_1900, YEAR_2200, format_time, now, parse_moment, parse_time
 
 MARCH = 1_772_357_400_000_000  # 2026-03-01T09:30:00Z
 
@@ -129,3 +129,24 @@ def test_now_is_now():
     before = datetime.now(timezone.utc)
     assert format_time(now()) >= before.isoformat(timespec="seconds").replace("+00:00", "Z")[:-1]
     assert now() <= (datetime.now(timezone.utc) - EPOCH) // MICROSECOND
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("30m", 1800), ("12h", 43_200), ("7d", 604_800), ("2w", 1_209_600)]
+)
+def test_how_long_ago(text, seconds):
+    before = now()
+    found = parse_moment(text)
+    assert before <= found + seconds * 1_000_000 <= now()
+
+
+def test_a_bare_day_ends_when_the_next_begins():
+    assert parse_moment("2026-03-01") == parse_time("2026-03-01T00:00:00Z")
+    assert parse_moment("2026-03-01", end=True) == parse_time("2026-03-02T00:00:00Z")
+    assert parse_moment("2026-03-01T09:30:00Z", end=True) == parse_time("2026-03-01T09:30:00Z")
+
+
+@pytest.mark.parametrize("text", ["7", "d", "-7d", "7 days", "999999999w", "٧d", "yesterday", ""])
+def test_what_is_no_moment(text):
+    with pytest.raises(ValueError, match=r"\S"):
+        parse_moment(text)

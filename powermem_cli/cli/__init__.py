@@ -13,19 +13,22 @@ import typer
 
 import powermem_cli
 from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, let_go
-from powermem_cli.cli.session import failed_before
+from powermem_cli.cli.layout import Command, Group
+from powermem_cli.cli.session import failed_before, with_global_options
 
-COMMANDS: Final = ("add", "search", "get", "list", "update", "delete")
-MODULES: Final = {"list": "list_"}  # where the name is one of Python's own
+COMMANDS: Final = (
+    *("add", "search", "get", "list", "update", "delete"),
+    *("history", "export", "import"),
+    *("jobs", "check", "db", "stats", "config", "mcp", "help"),
+)
+MODULES: Final = {"list": "list_", "import": "import_"}  # where the name is one of Python's own
 
-EPILOG = """
-Examples:
 
-\b
-  powermem add "Anna likes tea" --user anna
-  powermem add --file chats.jsonl
-  powermem search "what does she drink?" --user anna
-"""
+class FrontDoor(Group):
+    """The commands in the order of COMMANDS, whether or not they have commands of their own."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
 
 def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
@@ -33,7 +36,7 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
     app = typer.Typer(
         name="powermem",
         help="Memory for AI agents: add what was said, search it later. Works with no key and no network.",
-        epilog=EPILOG,
+        cls=FrontDoor,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
@@ -42,7 +45,12 @@ def build(names: Sequence[str] = COMMANDS) -> typer.Typer:
     app.callback()(_options)
     for name in names:
         module: Any = importlib.import_module(f"powermem_cli.cli.{MODULES.get(name, name)}")
-        app.command(name)(getattr(module, MODULES.get(name, name)))
+        if hasattr(module, "app"):  # a command with commands of its own
+            for one in module.app.registered_commands:
+                one.cls = Command
+            app.add_typer(module.app, name=name, cls=Group)
+        else:
+            app.command(name, cls=Command)(getattr(module, MODULES.get(name, name)))
     return app
 
 
@@ -52,6 +60,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+@with_global_options
 def _options(
     _version_option: bool = typer.Option(
         False, "-V", "--version", callback=_version, is_eager=True, help="Show the version and exit."
@@ -86,13 +95,14 @@ def _exit_code(given: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except (typer.TyperException, OSError) as error:
-        if given:
+        if given and type(error).__name__ != "NoArgsIsHelpError":
             return failed_before(error, given)
         print(error, file=sys.stderr)  # noqa: T201 - it is the help
         return Exit.USAGE
 
 
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
+    """All of them where options stand in front: only the parser knows which word is the command then."""
     first = arguments[0] if arguments and "_POWERMEM_COMPLETE" not in os.environ else ""
     if first in {"-V", "--version"}:
         return ()

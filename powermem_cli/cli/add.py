@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Optional, cast
+from typing import Annotated, Any, Optional, cast
 
 import typer
 
-from powermem_cli.cli.exits import Exit, die_of
-from powermem_cli.cli.options import Agent, DryRun, RunId, User, parse_json
+from powermem_cli.cli.add_run import AddOptions, add_text, ingest, only_look
+from powermem_cli.cli.exits import Exit
+from powermem_cli.cli.options import (
+    Agent,
+    Concurrency,
+    DryRun,
+    Retries,
+    Rpm,
+    RunId,
+    Tpm,
+    User,
+    parse_concurrency,
+    parse_json,
+)
 from powermem_cli.cli.session import Run, command
 from powermem_cli.errors import UsageError
 
-GRACE = 30.0  # seconds that what is in flight may take after the first Ctrl-C
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions:
-    """How the job is to be run, as the command line gave it."""
-
-    concurrency: int
-    handful: int
-    records: int | None
-    failures: float | None
-    deadline: float | None
-    on_change: str
-    checkpoint: str | None
-    job: str | None
-    rejects: str | None
-    resume: bool
-    progress: str
+GROUPS = 4  # groups of records that are under way at once: what waits for a provider is among them
 
 
 @command
@@ -73,15 +65,28 @@ def add(
     encoding: Annotated[
         Optional[str], typer.Option("--encoding", metavar="NAME", help="Of the input; UTF-8 by default.")
     ] = None,
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            metavar="auto|content|FIELD|position",
+            help="By what a record is known again: its own id, else what it says (auto); what it says, whatever its id "
+            "(content); a field, as order_id or metadata.order (records without it are rejected); or where it stands "
+            "in its file (position): with --no-infer every line is a memory of its own, even one that repeats "
+            "another, and a file may grow, be renamed or compressed, but not be sorted anew or get lines in between, "
+            "or those come in once more; not for pipes.",
+        ),
+    ] = "auto",
     on_change: Annotated[
         str, typer.Option("--on-change", metavar="HOW", help="A known key says something new: update, skip or add.")
     ] = "update",
-    concurrency: Annotated[
-        int, typer.Option("-c", "--concurrency", metavar="N", min=1, help="Groups of records in flight.")
-    ] = 4,
+    concurrency: Concurrency = "auto",
     batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=1, max=4096, help="Records per group.")
-    ] = 512,
+        int, typer.Option("--batch-size", metavar="N", min=1, max=4096, help="Records that are worked on together.")
+    ] = 1024,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    retries: Retries = None,
     max_failures: Annotated[
         str, typer.Option("--max-failures", metavar="N|P%|none", help="Stop when more than this failed.")
     ] = "20%",
@@ -101,38 +106,51 @@ def add(
     no_resume: Annotated[
         bool, typer.Option("--no-resume", help="Read all again; what is known is still not added twice.")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Do all again, whatever is known: what was deleted comes back, what is there is renewed."
+        ),
+    ] = False,
+    if_locked: Annotated[
+        str,
+        typer.Option(
+            "--if-locked", metavar="HOW", help="Another run of this job is under way: fail, wait (for it) or skip."
+        ),
+    ] = "fail",
     progress: Annotated[str, typer.Option("--progress", metavar="HOW", help="auto, bar, log or none.")] = "auto",
     dry_run: DryRun = False,
 ) -> Exit | None:
     """Remember one text, or every record of files and pipes."""
-    given_metadata = parse_json(metadata, "--metadata")
-    scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
-    inputs = _inputs(run, text, file)
-    if not inputs:
-        return _add_text(run, cast("str", text), scope, given_metadata, infer is not False, dry_run)
-    reading = _reading(
+    wanted = parse_concurrency(concurrency)
+    run.calling(concurrency=wanted, rpm=rpm, tpm=tpm, retries=retries)
+    options = AddOptions(
+        scope={"user_id": run.user(user), "agent_id": agent, "run_id": run_id},
+        metadata=parse_json(metadata, "--metadata"),
+        infer=infer,
         format=format_,
         encoding=encoding,
         delimiter=delimiter,
         mapping=_mapping(mapping),
-        scope=scope,
-        metadata=given_metadata or {},
-        infer=infer,
-    )
-    options = JobOptions(
-        concurrency=concurrency,
+        key=_key(key),
+        on_change=_one_of("--on-change", on_change, ("update", "skip", "add")),
+        concurrency=min(wanted or GROUPS, GROUPS),
         handful=batch_size,
         records=limit,
         failures=_failures(max_failures),
         deadline=_seconds(deadline),
-        on_change=_one_of("--on-change", on_change, ("update", "skip", "add")),
-        checkpoint=checkpoint,
+        checkpoint=_path(checkpoint),
         job=job,
-        rejects=rejects,
+        rejects=_path(rejects),
         resume=not no_resume,
+        force=force,
+        if_locked=_one_of("--if-locked", if_locked, ("fail", "wait", "skip")),
         progress=_one_of("--progress", progress, ("auto", "bar", "log", "none")),
     )
-    return _dry_run(run, inputs, reading) if dry_run else _ingest(run, inputs, reading, options)
+    inputs = _inputs(run, text, file)
+    if not inputs:
+        return add_text(run, cast("str", text), options, dry_run=dry_run)
+    return only_look(run, inputs, options) if dry_run else ingest(run, inputs, options)
 
 
 def _inputs(run: Run, text: str | None, file: list[str] | None) -> list[str]:
@@ -153,164 +171,6 @@ def _inputs(run: Run, text: str | None, file: list[str] | None) -> list[str]:
     if text is None:
         raise UsageError("what shall be remembered?", hint='powermem add "Anna likes tea" --user anna, or --file PATH')
     return []
-
-
-def _add_text(
-    run: Run, text: str, scope: dict[str, Any], metadata: dict[str, Any] | None, infer: bool, dry_run: bool
-) -> Exit | None:
-    from powermem_cli.rules import check_metadata, check_scope, check_text  # noqa: PLC0415 - `--help` does without
-
-    check_text(text, "the text")
-    check_metadata(metadata)
-    check_scope(**scope)
-    if dry_run:
-        run.note("dry run: this would be remembered, unless it is known")
-        run.show_done([], {"dry_run": True, "results": []})
-        return None
-
-    async def work(memory: Any) -> list[dict[str, Any]]:
-        added: list[dict[str, Any]] = (await memory.add(text, **scope, metadata=metadata, infer=infer))["results"]
-        return added
-
-    added = run.with_memory(work)
-    run.show_done(added)
-    if not added:
-        run.note("known already: nothing was added")
-    return None
-
-
-def _ingest(run: Run, inputs: Sequence[str], reading: Any, options: JobOptions) -> Exit:
-    from powermem_cli.batch import Limits  # noqa: PLC0415 - `--help` does without
-    from powermem_cli.checkpoint import Job, check_job_name, job_name  # noqa: PLC0415
-    from powermem_cli.cli.add_report import Reporter, exit_of_report  # noqa: PLC0415
-    from powermem_cli.ingestion import Ingestion, total_bytes, until_stopped  # noqa: PLC0415
-    from powermem_cli.paths import state_folder  # noqa: PLC0415
-
-    total = total_bytes(inputs)
-    reporter = Reporter(run, total, cast("Any", options.progress))
-
-    async def work(memory: Any) -> Exit:
-        store_id = await memory.store_identity()
-        name = check_job_name(options.job) if options.job else job_name(inputs, store_id)
-        folder = state_folder(run.environ) / "jobs" / name
-        with Job(
-            folder,
-            name,
-            store_id,
-            repr(reading),
-            checkpoint=Path(options.checkpoint) if options.checkpoint else None,
-            rejects=Path(options.rejects) if options.rejects else None,
-            keeps_rejects=total is None,
-        ) as opened:
-            ingestion = Ingestion(
-                memory,
-                inputs,
-                reading,
-                opened,
-                limits=Limits(
-                    concurrency=options.concurrency,
-                    handful=options.handful,
-                    records=options.records,
-                    failures=options.failures,
-                ),
-                on_change=cast("Any", options.on_change),
-                resume=options.resume,
-                stdin=_binary(run.stdin),
-                watch=reporter.watch,
-            )
-
-            def stop(reason: str) -> None:
-                ingestion.stop(reason)
-                reporter.stopping()
-
-            with _Signals(stop) as signals, reporter:
-                report = await until_stopped(ingestion, options.deadline)
-        if isinstance(report.error, UsageError) and not report.tally.read:
-            raise report.error
-        code = exit_of_report(report, signalled=signals.caught is not None)
-        reporter.summary(report, name, code, says_no_llm=memory.keeps_what_is_said and reading.infer is not False)
-        if signals.caught is not None:
-            await memory.close()
-            die_of(signals.caught)
-        return code
-
-    return run.with_memory(work)
-
-
-def _dry_run(run: Run, inputs: Sequence[str], reading: Any) -> Exit:
-    """Read everything, call nothing."""
-    from powermem_cli.model import Record  # noqa: PLC0415
-    from powermem_cli.readers import open_input  # noqa: PLC0415
-
-    read = rejected = 0
-    for name in inputs:
-        with open_input(name, reading, stdin=_binary(run.stdin)) as source:
-            for item in source:
-                read += 1
-                if not isinstance(item, Record):
-                    rejected += 1
-                    run.note(f"{item.source.file}:{item.source.line}: {item.message}")
-    if run.form == "auto":
-        run.note(f"dry run: {read:,} read, {rejected:,} would be rejected; nothing was added")
-    else:
-        run.write_json(
-            {"type": "summary", "dry_run": True, "read": read, "rejected": rejected, "not_started": read - rejected}
-        )
-    return Exit.PARTIAL if rejected else Exit.DONE
-
-
-class _Signals:
-    """While open: the first SIGINT, SIGTERM or SIGHUP asks the run to stop, the second ends it at once.
-
-    A signal that was ignored when we started stays ignored: nohup and a shell's background jobs mean it.
-    """
-
-    def __init__(self, stop: Callable[[str], None]) -> None:
-        self.caught: int | None = None
-        self._stop = stop
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> _Signals:
-        import asyncio  # noqa: PLC0415 - `--help` does without
-
-        self._loop = asyncio.get_running_loop()
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                # Not the loop's own handlers: they wait for the loop, which waits where nobody reads our output.
-                self._before[number] = signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)
-
-    def _on_signal(self, number: int, _frame: object) -> None:
-        if self.caught is not None:
-            self._end()
-        self.caught = number
-        self._loop.call_soon_threadsafe(self._begin_to_stop)
-
-    def _begin_to_stop(self) -> None:
-        self._stop("signal")
-        self._loop.call_later(GRACE, self._end)
-
-    def _end(self) -> None:
-        # What is in flight is given up: the ledger says what of it was kept, the next run does the rest.
-        number = self.caught or signal.SIGINT
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)
-
-
-def _reading(*, scope: dict[str, Any], **options: Any) -> Any:
-    from powermem_cli.readers import Reading  # noqa: PLC0415 - `--help` does without
-    from powermem_cli.rules import check_scope  # noqa: PLC0415
-
-    return Reading(scope=check_scope(**scope), **options)
-
-
-def _binary(stdin: Any) -> BinaryIO:
-    return cast("BinaryIO", stdin.buffer)
 
 
 def _mapping(text: str | None) -> dict[str, str]:
@@ -345,7 +205,17 @@ def _seconds(text: str | None) -> float | None:
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
 
 
-def _one_of(option: str, value: str, known: tuple[str, ...]) -> str:
+def _key(text: str) -> str:
+    if not text or text != text.strip():
+        raise UsageError(f"--key takes auto, content, position or the name of a field, not {text!r}")
+    return text
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> Any:
     if value not in known:
         raise UsageError(f"{option} is one of {', '.join(known)}, not {value!r}")
     return value

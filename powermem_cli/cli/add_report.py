@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from powermem_cli.accounts import as_json, in_words
 from powermem_cli.batch import STATUSES, Handful
-from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.cli.exits import Exit, exit_of, stop_reason_of
 from powermem_cli.cli.session import Run, counted, error_as_json
+from powermem_cli.failed import PARKED_AFTER
 from powermem_cli.ingestion import Ingestion, Report
 from powermem_cli.model import Outcome, Record, Rejected
 from powermem_cli.output.console import is_terminal, marks_for
@@ -16,14 +18,14 @@ from powermem_cli.output.json import write_lines
 from powermem_cli.output.progress import Mode, progress_for
 
 
-def exit_of_report(report: Report, *, signalled: bool) -> Exit:
+def exit_of_report(report: Report) -> Exit:
     """If several apply: what ended the run, then what became of the records."""
     by_status = report.tally.by_status
     if report.error is not None:
         return exit_of(report.error)
     if report.stop_reason == "output":
         return Exit.STORE
-    if report.stop_reason == "deadline" or signalled:
+    if report.stop_reason in {"deadline", "signal"}:
         return Exit.LATER
     if report.stop_reason == "too_many_failures":
         return Exit.NEGATIVE
@@ -70,20 +72,30 @@ class Reporter:
         if is_terminal(self._run.stderr):
             self._progress.message("stopping: what is in flight is finished first; once more to end at once")
 
-    def summary(self, report: Report, job: str, code: Exit, *, says_no_llm: bool) -> None:
-        """Raises OSError if the standard output was lost, now or before."""
+    def summary(self, report: Report, summary: Mapping[str, Any], *, says_no_llm: bool) -> None:
+        """*summary* is what `summary_of` made of the report. Raises OSError if stdout was lost, now or before."""
         run = self._run
         for warning in report.warnings:
             run.note(f"warning: {warning}")
         if report.error is not None:
             run.say_error(report.error)
-        if not run.quiet or code != Exit.DONE:
-            mark = marks_for(run.stderr).done if code == Exit.DONE else ""
-            run.say(_summary_line(report, mark, says_no_llm=says_no_llm) + self._about_rejects(report.rejects))
+        done = summary["exit_code"] == Exit.DONE
+        if not run.quiet or not done:
+            mark = marks_for(run.stderr).done if done else ""
+            line = _summary_line(report, mark, says_no_llm=says_no_llm)
+            run.say(line + self._about_failed(report, summary["job"]) + self._about_rejects(report.rejects))
         if self.lost is not None:
             raise self.lost
         if run.form != "auto":
-            run.write_json(_summary(report, job, code))
+            run.write_json(summary)
+
+    def _about_failed(self, report: Report, job: str) -> str:
+        said = ""
+        if report.to_retry:
+            said = f" ({counted(report.to_retry, 'record', 'records')} to be tried again by the next run)"
+        if report.parked:
+            said += f" ({report.parked:,} parked, failed in {PARKED_AFTER} runs: powermem jobs retry {job})"
+        return said
 
     def _about_rejects(self, path: Path | None) -> str:
         if path is None:
@@ -120,6 +132,8 @@ def _outcome_line(outcome: Outcome) -> dict[str, Any]:
     line |= {"key": record.key, "status": outcome.status}
     if outcome.effects:
         line["memories"] = [{"id": e.id, "event": e.event, "memory": e.memory} for e in outcome.effects]
+    if outcome.notes:
+        line["notes"] = list(outcome.notes)
     if outcome.error is not None:
         line["error"] = error_as_json(outcome.error)
     return line
@@ -133,24 +147,22 @@ def _reject_line(item: Rejected) -> dict[str, Any]:
     return {**line, "error": {"code": item.code, "message": item.message, "retryable": False}}
 
 
-def _summary(report: Report, job: str, code: Exit) -> dict[str, Any]:
+def summary_of(report: Report, job: str, *, signalled: int | None = None) -> dict[str, Any]:
+    """The last JSON object of a run. A run that was *signalled* dies of that, which a shell sees as 128 + its number."""
     tally = report.tally
     summary: dict[str, Any] = {"type": "summary", "job": job, "read": tally.read}
     summary |= {status: tally.by_status[status] for status in STATUSES}
     summary |= {"memories": tally.memories, "undated": tally.undated, "seconds": round(report.seconds, 3)}
+    summary |= {"to_retry": report.to_retry, "parked": report.parked}
+    summary |= as_json(report.spent)
     summary["rejects"] = None if report.rejects is None else str(report.rejects)
     if report.error is not None:
         summary["error"] = error_as_json(report.error)
-    summary |= {"stop_reason": _stop_reason(report), "exit_code": int(code)}
-    return summary
-
-
-def _stop_reason(report: Report) -> str:
-    if report.error is None:
-        return report.stop_reason
-    return {Exit.STORE: "store", Exit.SETUP: "auth", Exit.LATER: "provider_unavailable", Exit.BUG: "bug"}.get(
-        exit_of(report.error), "error"
-    )
+    reason = report.stop_reason if report.error is None else stop_reason_of(report.error)
+    code = int(exit_of_report(report))
+    if signalled is not None:
+        reason, code = "signal", 128 + signalled
+    return {**summary, "stop_reason": reason, "exit_code": code}
 
 
 def _summary_line(report: Report, mark: str, *, says_no_llm: bool) -> str:
@@ -164,5 +176,6 @@ def _summary_line(report: Report, mark: str, *, says_no_llm: bool) -> str:
     undated = [f"{tally.undated:,} without a time"] if tally.undated else []
     tail = "".join(f" ({note})" for note in [*undated, *notes])
     stopped = "" if report.stop_reason == "end" else f" · stopped: {report.stop_reason.replace('_', ' ')}"
-    line = f"{mark} {' · '.join(parts)}   {report.seconds:.1f} s · {rate:,.0f}/s{stopped}{tail}"
+    took = " · ".join(filter(None, [f"{report.seconds:.1f} s", f"{rate:,.0f}/s", in_words(report.spent)]))
+    line = f"{mark} {' · '.join(parts)}   {took}{stopped}{tail}"
     return line.strip()

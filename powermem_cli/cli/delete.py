@@ -49,7 +49,7 @@ def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None
         done: list[bool] = await asyncio.gather(*(memory.delete(id, user, agent) for id in wanted))
         return done
 
-    done = run.with_memory(work)
+    done = run.with_memory(work, "write")
     deleted = [id for id, found in zip(wanted, done, strict=True) if found]
     missing = [id for id, found in zip(wanted, done, strict=True) if not found]
     _report(run, len(deleted), dry_run, {"ids": deleted, "not_found": missing})
@@ -71,7 +71,7 @@ def _delete_all(run: Run, scope: dict[str, str | None], dry_run: bool) -> Exit |
             return 0, False
         return int((await memory.delete_all(**scope))["deleted"]), True
 
-    number, agreed = run.with_memory(work)
+    number, agreed = run.with_memory(work, "write")
     if not agreed:
         run.note("nothing was deleted")
         return Exit.NEGATIVE

@@ -7,12 +7,13 @@ import signal
 import sys
 from contextlib import suppress
 from enum import IntEnum
-from typing import TextIO
+from typing import Final, TextIO
 
 from powermem_cli.errors import (
     EmbedderMismatch,
     InvariantError,
     Locked,
+    NotFound,
     PowerMemError,
     ProviderBusy,
     ProviderError,
@@ -34,9 +35,21 @@ class Exit(IntEnum):
     LATER = 75  # run the same command again; what was done is kept
 
 
+MEANINGS: Final = {
+    Exit.DONE: "done; also when there was nothing new, or nothing found",
+    Exit.NEGATIVE: "no: the id is not there, every record failed, too many failed, --fail-if-empty",
+    Exit.USAGE: "the command is wrong; nothing was started",
+    Exit.PARTIAL: "the end was reached, but records were rejected or failed",
+    Exit.SETUP: "a person must act: a key, a quota, a model, or its dimensions are not those of the store",
+    Exit.STORE: "a person must act: the store is damaged, full, or not permitted",
+    Exit.BUG: "a promise of ours is broken: please report",
+    Exit.LATER: "try later: another run of this job is under way, or the deadline is reached; what was done is kept",
+}
+
 # From the most special class to the most general: the first that fits counts.
 _EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
     (UsageError, Exit.USAGE),
+    (NotFound, Exit.NEGATIVE),
     (Locked, Exit.LATER),
     (StoreBusy, Exit.LATER),
     (ProviderBusy, Exit.LATER),
@@ -46,6 +59,23 @@ _EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
     (StoreError, Exit.STORE),
     (InvariantError, Exit.BUG),
 )
+
+
+_STOP_REASON_OF: tuple[tuple[type[PowerMemError], str], ...] = (
+    (UsageError, "usage"),
+    (NotFound, "end"),
+    (Locked, "locked"),
+    (StoreError, "store"),
+    (ProviderBusy, "provider_unavailable"),
+    (EmbedderMismatch, "auth"),
+    (ProviderRefused, "auth"),
+    (ProviderError, "provider"),
+)
+
+
+def stop_reason_of(error: PowerMemError) -> str:
+    """Why a run ended, in the words of the JSON it prints last."""
+    return next((reason for kind, reason in _STOP_REASON_OF if isinstance(error, kind)), "bug")
 
 
 def exit_of(error: PowerMemError) -> Exit:

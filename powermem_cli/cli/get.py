@@ -27,7 +27,7 @@ def get(
     async def work(memory: Any) -> list[dict[str, Any] | None]:
         return [await memory.get(id, run.user(user), agent) for id in wanted]
 
-    rows = run.with_memory(work)
+    rows = run.with_memory(work, "read")
     found = [row for row in rows if row is not None]
     missing = [id for id, row in zip(wanted, rows, strict=True) if row is None]
     run.show(found, {"results": found, "not_found": missing})

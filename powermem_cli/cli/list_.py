@@ -8,7 +8,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, FilterJson, RunId, User, Where, parse_filters
+from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
 from powermem_cli.cli.session import Run, command
 from powermem_cli.errors import UsageError
 
@@ -26,9 +26,11 @@ def list_(
     all_: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
     where: Where = None,
     filter_json: FilterJson = None,
+    since: Since = None,
+    until: Until = None,
 ) -> Exit | None:
     """Show memories in the order they were added."""
-    filters = parse_filters(where, filter_json)
+    filters = parse_filters(where, filter_json, since, until)
     if after is not None and not after.isdecimal():
         raise UsageError(f"--after takes an id, not {after!r}", hint="the last one that was shown")
     scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
@@ -58,6 +60,6 @@ def list_(
             run.show(gathered)
         return number
 
-    if not run.with_memory(work):
+    if not run.with_memory(work, "read"):
         run.note("no memories here")
     return None

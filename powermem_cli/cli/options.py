@@ -6,9 +6,13 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from powermem_cli.cli.completion import complete_user
 from powermem_cli.errors import UsageError
 
-User = Annotated[Optional[str], typer.Option("-u", "--user", "--user-id", metavar="ID", help="Whose memories.")]
+User = Annotated[
+    Optional[str],
+    typer.Option("-u", "--user", "--user-id", metavar="ID", help="Whose memories.", autocompletion=complete_user),
+]
 Agent = Annotated[Optional[str], typer.Option("-a", "--agent", "--agent-id", metavar="ID", help="Of which agent.")]
 RunId = Annotated[Optional[str], typer.Option("-r", "--run", "--run-id", metavar="ID", help="Of which run or session.")]
 Where = Annotated[
@@ -18,10 +22,35 @@ Where = Annotated[
 FilterJson = Annotated[
     Optional[str], typer.Option("--filter", metavar="JSON", help='Only these: {"year": {"gte": 2024}}, AND, OR, NOT.')
 ]
+Since = Annotated[
+    Optional[str], typer.Option("--since", metavar="WHEN", help="Not older: 7d, 12h, 2026-03-01, or an RFC 3339 time.")
+]
+Until = Annotated[
+    Optional[str], typer.Option("--until", metavar="WHEN", help="Not newer; a day is meant with all its hours.")
+]
+Concurrency = Annotated[
+    str,
+    typer.Option("-c", "--concurrency", metavar="N|auto", help="Calls to a provider under way at once; auto: 4 to 32."),
+]
+Rpm = Annotated[Optional[float], typer.Option("--rpm", metavar="N", min=0.001, help="At most so many calls a minute.")]
+Tpm = Annotated[Optional[float], typer.Option("--tpm", metavar="N", min=0.001, help="At most so many tokens a minute.")]
+Retries = Annotated[
+    Optional[int],
+    typer.Option("--retries", metavar="N", min=1, help="Calls in all where one fails for now: 6. A 429 is no failure."),
+]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done, and do nothing.")]
 IdFile = Annotated[
     Optional[str], typer.Option("-f", "--file", metavar="PATH", help="Ids from a file, one per line; - is stdin.")
 ]
+
+
+def parse_concurrency(text: str) -> int | None:
+    """None for auto. Raises UsageError."""
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise UsageError(f"--concurrency takes a number from 1 up, or auto, not {text!r}")
+    return int(text)
 
 
 def parse_json(text: str | None, option: str) -> Any:
@@ -38,8 +67,10 @@ def parse_json(text: str | None, option: str) -> Any:
         ) from None
 
 
-def parse_filters(where: list[str] | None, filter_json: str | None) -> dict[str, Any] | None:
-    """--where and --filter together, as the filters of the API. Raises UsageError."""
+def parse_filters(
+    where: list[str] | None, filter_json: str | None, since: str | None = None, until: str | None = None
+) -> dict[str, Any] | None:
+    """--where, --filter, --since and --until together, as the filters of the API. Raises UsageError."""
     parts: list[dict[str, Any]] = []
     for pair in where or []:
         name, equals, value = pair.partition("=")
@@ -53,7 +84,20 @@ def parse_filters(where: list[str] | None, filter_json: str | None) -> dict[str,
         if not isinstance(given, dict):
             raise UsageError("--filter takes a JSON object")
         parts.append(given)
+    if created := {**_moment("gte", since, "--since"), **_moment("lt", until, "--until")}:
+        parts.append({"created_at": created})
     return None if not parts else parts[0] if len(parts) == 1 else {"AND": parts}
+
+
+def _moment(operator: str, text: str | None, option: str) -> dict[str, str]:
+    if text is None:
+        return {}
+    from powermem_cli.times import format_time, parse_moment  # noqa: PLC0415
+
+    try:
+        return {operator: format_time(parse_moment(text, end=option == "--until"))}
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}", hint="7d, 12h, 2026-03-01 or 2026-03-01T09:30:00Z") from None
 
 
 def _as_json_scalar(text: str) -> list[Any]:

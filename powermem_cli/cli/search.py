@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Literal, Optional
 
 import typer
 
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, FilterJson, RunId, User, Where, parse_filters
+from powermem_cli.cli.options import (
+    Agent,
+    FilterJson,
+    Retries,
+    Rpm,
+    RunId,
+    Since,
+    Tpm,
+    Until,
+    User,
+    Where,
+    parse_filters,
+)
 from powermem_cli.cli.session import Run, command, counted, error_as_json
 from powermem_cli.errors import PowerMemError, UsageError
 
+Layout = Literal["table", "plain", "context", "json", "jsonl"]
 AT_ONCE = 16  # questions of a file that are answered together
 
 
@@ -41,10 +54,21 @@ def search(
     ] = None,
     where: Where = None,
     filter_json: FilterJson = None,
+    since: Since = None,
+    until: Until = None,
     fail_if_empty: Annotated[bool, typer.Option("--fail-if-empty", help="Exit 1 if nothing is found.")] = False,
+    layout: Annotated[
+        Optional[Layout],
+        typer.Option("--format", help="context: a block for a prompt, with the memories fenced as data."),
+    ] = None,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    retries: Retries = None,
 ) -> Exit | None:
     """Find the memories that answer a question."""
-    shared = {"filters": parse_filters(where, filter_json), "limit": limit, "threshold": threshold}
+    run.calling(rpm=rpm, tpm=tpm, retries=retries)
+    run.lay_out(layout)
+    shared = {"filters": parse_filters(where, filter_json, since, until), "limit": limit, "threshold": threshold}
     scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
     if file is not None:
         if query is not None:
@@ -57,7 +81,7 @@ def search(
         found: dict[str, Any] = await memory.search(query, **scope, **shared)
         return found
 
-    found = run.with_memory(work)
+    found = run.with_memory(work, "read")
     run.show(found["results"], {"query": query, **found})
     if not found["results"]:
         run.note("nothing found")
@@ -98,7 +122,7 @@ def _search_many(
                 else:
                     _show_answer(run, answered)
 
-    run.with_memory(work)
+    run.with_memory(work, "read")
     if run.form == "json":
         run.write_json({"answers": answers})
     if failed:

@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar
 
 import typer
 
-from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, exit_of, let_go
-from powermem_cli.errors import InvariantError, PowerMemError, StoreError, UsageError
+from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, exit_of, let_go, stop_reason_of
+from powermem_cli.errors import InvariantError, PowerMemError, StoreError, StoreMissing, UsageError
 from powermem_cli.output.safe import safe
 
 T = TypeVar("T")
@@ -24,6 +24,7 @@ T = TypeVar("T")
 Form = Literal["auto", "json", "jsonl"]
 
 PANEL = "Every command"
+IN_FRONT = "powermem.options"  # where the context keeps the options that stand before the command
 
 _UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
@@ -66,6 +67,25 @@ def global_options(
             rich_help_panel=PANEL,
         ),
     ] = 0,
+    log_file: Annotated[
+        str | None,
+        typer.Option(
+            "--log-file",
+            metavar="PATH",
+            help="Append what is done, without any text; -vv: every call to a provider.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            min=0.001,
+            help="For one call to a provider: 60, an LLM 120.",
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=PANEL)
     ] = False,
@@ -82,6 +102,13 @@ class Run:
     stdout: TextIO = field(default_factory=lambda: sys.stdout)
     stderr: TextIO = field(default_factory=lambda: sys.stderr)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    calls: dict[str, float | None] = field(default_factory=dict)
+    failed_with: str | None = None
+    """The code of the error that ended it."""
+    _noted: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.calling(timeout=self.options.get("timeout"))
 
     @functools.cached_property
     def settings(self) -> Any:
@@ -92,14 +119,28 @@ class Run:
             env_file=self.options["env_file"],
             config_file=self.options["config"],
             environ=self.environ,
+            calls={name: value for name, value in self.calls.items() if value is not None},
         )
         for warning in settings.warnings:
             self.note(f"warning: {warning}")
         return settings
 
+    def calling(self, **options: float | None) -> None:
+        """How providers are to be called, as the command line says it; before the first look at the settings."""
+        assert "settings" not in self.__dict__
+        self.calls.update(options)
+
     @property
     def form(self) -> Form:
         return "json" if self.options["json_"] else "jsonl" if self.options["jsonl"] else "auto"
+
+    def lay_out(self, layout: str | None) -> None:
+        """As --format says: json and jsonl are what --json and --jsonl are, the others are for `show`. Raises UsageError."""
+        if layout is None:
+            return
+        if self.form not in {"auto", layout}:
+            raise UsageError(f"--{self.form} and --format {layout} exclude each other")
+        self.options = {**self.options, "json_": layout == "json", "jsonl": layout == "jsonl", "layout": layout}
 
     @property
     def quiet(self) -> int:
@@ -134,17 +175,71 @@ class Run:
         print(f"{safe(what[0].upper() + what[1:])}? [y/N] ", end="", file=self.stderr, flush=True)
         return self.stdin.readline().strip().lower() in {"y", "yes"}
 
-    def with_memory(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        """Call *work* with an opened AsyncMemory, in an event loop of its own."""
+    def with_memory(self, work: Callable[[Any], Awaitable[T]], access: str = "create") -> T:
+        """Call *work* with an opened AsyncMemory, in an event loop of its own.
+
+        *access* is what the command does with the store: only "create" makes one that is not there. Raises
+        StoreMissing if it was named with --db; where it would be made by itself, there is nothing remembered yet.
+        """
+        return self._where_it_is(access, lambda config: self._in_loop(config, work))
+
+    def with_store(self, work: Callable[[Any], Awaitable[T]], access: str = "read") -> T:
+        """The same with the Store alone, for work that embeds nothing."""
+        import asyncio  # noqa: PLC0415 - `--help` does without
+
+        from powermem_cli.stores import create_store  # noqa: PLC0415
+
+        async def main(config: Any) -> T:
+            store = create_store(config.vector_store.provider, config.vector_store.options)
+            await store.open(None)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return self._where_it_is(access, lambda config: asyncio.run(main(config)))
+
+    def _where_it_is(self, access: str, work: Callable[[Any], T]) -> T:
+        from powermem_cli.cli.access import accessing, nothing_yet  # noqa: PLC0415 - `--help` does without
+
+        try:
+            return work(accessing(self.settings.config, access))
+        except StoreMissing as missing:
+            if self.options["db"] is not None:
+                raise
+            nowhere = f"nothing is remembered yet: {missing.message}; {missing.hint}"
+        with nothing_yet(self.settings.config) as config:
+            found = work(config)
+        self.note(nowhere)
+        return found
+
+    def _in_loop(self, config: Any, work: Callable[[Any], Awaitable[T]]) -> T:
         import asyncio  # noqa: PLC0415 - `--help` does without
 
         from powermem_cli.memory import AsyncMemory  # noqa: PLC0415
 
         async def main() -> T:
-            async with AsyncMemory(self.settings.config) as memory:
-                return await work(memory)
+            memory = AsyncMemory(config)
+            await memory.initialize(lazily=True)
+            async with memory:
+                try:
+                    return await work(memory)
+                finally:
+                    await self.keep_account(memory)
 
         return asyncio.run(main())
+
+    async def keep_account(self, memory: Any) -> None:
+        """Note what was spent on this store; what was done counts, whether or not that can be written."""
+        from powermem_cli.accounts import note, since  # noqa: PLC0415
+        from powermem_cli.paths import state_folder  # noqa: PLC0415
+
+        spent, self._noted = since(self._noted, memory.usage), memory.usage
+        if spent:
+            try:
+                note(state_folder(self.environ), await memory.store_identity(), spent)
+            except (OSError, StoreError) as error:
+                self.note(f"warning: what this took could not be noted: {error}")
 
     def show(self, rows: Sequence[Mapping[str, Any]], document: Mapping[str, Any] | None = None) -> None:
         """Memories on stdout: a table on a terminal, lines with tabs in a pipe, JSON when asked for.
@@ -152,14 +247,18 @@ class Run:
         *document* is what --json prints; by default {"results": rows}.
         """
         from powermem_cli.output.console import is_terminal  # noqa: PLC0415 - `--help` does without
+        from powermem_cli.output.context import write_context  # noqa: PLC0415
         from powermem_cli.output.json import write_document, write_lines  # noqa: PLC0415
         from powermem_cli.output.table import write_plain, write_table  # noqa: PLC0415
 
+        layout = self.options.get("layout")
         if self.form == "json":
             write_document(document if document is not None else {"results": list(rows)}, self.stdout)
         elif self.form == "jsonl":
             write_lines(rows, self.stdout)
-        elif is_terminal(self.stdout):
+        elif layout == "context":
+            write_context(rows, self.stdout)
+        elif layout == "table" or (layout is None and is_terminal(self.stdout)):
             write_table(rows, self.stdout, self.environ)
         else:
             write_plain(rows, self.stdout)
@@ -181,6 +280,7 @@ class Run:
     def fail(self, error: Exception) -> Exit:
         """Say what went wrong: on stderr for a person, and in the JSON that was asked for. What to exit with."""
         ours = _as_ours(error)
+        self.failed_with = ours.code
         code = exit_of(ours)
         self.say_error(ours)
         if self.form != "auto":
@@ -207,7 +307,9 @@ def error_as_json(error: PowerMemError, code: Exit | None = None) -> dict[str, A
     if error.hint:
         described["hint"] = error.hint
     described["retryable"] = error.retryable
-    return described if code is None else {"type": "error", **described, "exit_code": int(code)}
+    if code is None:
+        return described
+    return {"type": "error", **described, "stop_reason": stop_reason_of(error), "exit_code": int(code)}
 
 
 def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
@@ -218,16 +320,71 @@ def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
     # eval_str and not get_type_hints: that one wraps what has the default None once more, up to Python 3.10.
     shared = inspect.signature(global_options, eval_str=True).parameters
     own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "run"]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own, *shared.values())]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (context, *own, *shared.values())]
 
     @functools.wraps(function)
-    def wrapper(**values: Any) -> None:
-        run = Run({name: values.pop(name) for name in shared})
-        raise typer.Exit(int(_exit_code(run, lambda: function(run, **values))))
+    def wrapper(context: typer.Context, **values: Any) -> None:
+        run = Run(_both(context.meta.get(IN_FRONT, {}), {name: values.pop(name) for name in shared}))
+        raise typer.Exit(int(_logged(run, function.__name__.strip("_"), lambda: function(run, **values))))
 
+    return _with_parameters(wrapper, parameters)
+
+
+def with_global_options(function: Callable[..., None]) -> Callable[..., None]:
+    """*function*, called before any command, also takes the global options and keeps them for that command's Run."""
+    shared = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(global_options, eval_str=True).parameters.values()
+    ]
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(function, eval_str=True).parameters.values()
+    ]
+
+    @functools.wraps(function)
+    def wrapper(context: typer.Context, **values: Any) -> None:
+        context.meta[IN_FRONT] = {p.name: values.pop(p.name) for p in shared}
+        function(**values)
+
+    return _with_parameters(wrapper, [context, *own, *shared])
+
+
+def _with_parameters(wrapper: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapper
+
+
+def _both(before: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
+    """Options from before the command and from behind it, where the nearer one counts; -v -v adds up wherever it stands."""
+    together = dict(behind)
+    for name, value in before.items():
+        if isinstance(value, int) and not isinstance(value, bool):
+            together[name] += value
+        else:
+            together[name] = behind[name] or value if isinstance(value, bool) else _nearer(behind[name], value)
+    return together
+
+
+def _nearer(behind: Any, before: Any) -> Any:
+    return before if behind is None else behind
+
+
+def _logged(run: Run, name: str, work: Callable[[], Exit | None]) -> Exit:
+    path = run.options["log_file"]
+    if path is None:
+        return _exit_code(run, work)
+    from powermem_cli.cli.logs import log_end, logging_to  # noqa: PLC0415 - `--help` does without
+
+    try:
+        with logging_to(path, name, verbose=run.verbose):
+            code = _exit_code(run, work)
+            log_end(name, code, run.failed_with)
+            return code
+    except PowerMemError as error:
+        return run.fail(error)
 
 
 def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
@@ -244,10 +401,33 @@ def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
         return run.fail(error)
 
 
+_STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+_STARVED_WORDS = ("failed to map segment", "annot allocate memory", "can't start new thread", "no memory left")
+
+
+def _is_starved(error: BaseException | None) -> bool:
+    """Whether the system gave no more files, memory or threads: that may strike anywhere, an import included."""
+    while error is not None:
+        number = getattr(error, "errno", None)
+        if isinstance(error, MemoryError) or number in _STARVED or any(words in str(error) for words in _STARVED_WORDS):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _as_ours(error: Exception) -> PowerMemError:
+    ours: PowerMemError
+    if not isinstance(error, StoreError) and _is_starved(error):
+        words = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        ours = StoreError(
+            f"the system gives no more files, memory or threads: {words}",
+            hint="what was done is kept; allow more (ulimit -a shows the limits), then run the same command again",
+            code="system.limits",
+        )
+        ours.__cause__ = error
+        return ours
     if isinstance(error, PowerMemError):
         return error
-    ours: PowerMemError
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         # Of the streams: everything else is translated where it is opened.
         ours = StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io")
@@ -266,5 +446,5 @@ def failed_before(error: Exception, arguments: Sequence[str]) -> Exit:
     context = getattr(error, "ctx", None)
     hint = None if context is None else f"{context.command_path} --help shows what there is"
     if context is not None and context.parent is None and arguments[0].startswith("-"):
-        hint = "options stand behind the command, as in: powermem list --db memories.db"
+        hint = "options of a command stand behind it, as in: powermem list --user anna"
     return run.fail(UsageError(message[:1].lower() + message[1:], hint=hint))

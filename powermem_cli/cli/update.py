@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, DryRun, IdFile, User, given_ids, parse_json, text_of
+from powermem_cli.cli.options import Agent, DryRun, IdFile, Retries, User, given_ids, parse_json, text_of
 from powermem_cli.cli.session import Run, command
 from powermem_cli.errors import UsageError
 
@@ -25,9 +25,11 @@ def update(
     metadata: Annotated[Optional[str], typer.Option("--metadata", metavar="JSON", help="Merged, key by key.")] = None,
     user: User = None,
     agent: Agent = None,
+    retries: Retries = None,
     dry_run: DryRun = False,
 ) -> Exit | None:
     """Change the text of a memory, or its metadata, or both; of many, the metadata."""
+    run.calling(retries=retries)
     import asyncio  # noqa: PLC0415 - `--help` does without
 
     if (file is not None and id is not None) or (id == "-" and text is not None):
@@ -51,7 +53,7 @@ def update(
     async def work(memory: Any) -> list[dict[str, Any] | None]:
         return await asyncio.gather(*(changed(memory, one) for one in wanted))
 
-    rows = run.with_memory(work)
+    rows = run.with_memory(work, "write")
     found = [row for row in rows if row is not None]
     missing = [one for one, row in zip(wanted, rows, strict=True) if row is None]
     run.show_done(found, {"results": found, "not_found": missing})

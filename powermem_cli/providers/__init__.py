@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from powermem_cli.errors import ConfigError
-from powermem_cli.providers.base import LLM, Embedder, Reranker
+from powermem_cli.providers.base import LLM, Embedder, Limits, Reranker
 from powermem_cli.registry import create
 
 _HERE: Final = "powermem_cli.providers."
 
 EMBEDDERS: Final = {
     "local": _HERE + "local:LocalEmbedder",
+    "sentence-transformers": _HERE + "sentence_transformers:SentenceTransformersEmbedder",
     "openai": _HERE + "openai:OpenAIEmbedder",
     "qwen": _HERE + "openai:QwenEmbedder",
     "ollama": _HERE + "ollama:OllamaEmbedder",
@@ -53,6 +54,13 @@ def create_embedder(choice_provider: str, options: Mapping[str, Any]) -> Embedde
     from powermem_cli.providers.grouped import GroupedEmbedder  # noqa: PLC0415  only for what is asked by requests
 
     return GroupedEmbedder(made)
+
+
+def request_limits(choice_provider: str, options: Mapping[str, Any]) -> Limits | None:
+    """How much one embedding request may hold; None for an embedder that makes none. Raises ConfigError."""
+    made: Any = create("embedder", EMBEDDERS, choice_provider, _own_names(options))
+    limits: Limits | None = getattr(made, "limits", None)
+    return limits
 
 
 def create_llm(choice_provider: str, options: Mapping[str, Any]) -> LLM:

@@ -72,6 +72,10 @@ class Embedder(Protocol):
         """All that was asked so far."""
         ...
 
+    async def prepare(self) -> None:
+        """Load what the first call would have to wait for. Nobody has to call it. Raises ConfigError."""
+        ...
+
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector per text, in order, each of length 1 (or empty, see Vector). Raises ProviderError."""
         ...

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from powermem_cli.errors import ProviderError, ProviderRejected
+from powermem_cli.errors import ProviderError, ProviderRefused, ProviderRejected
 from powermem_cli.model import Vector
 from powermem_cli.providers.base import BatchEmbedder, Usage, estimated_tokens
 
@@ -39,6 +39,9 @@ class GroupedEmbedder:
     @property
     def usage(self) -> Usage:
         return self._inner.usage
+
+    async def prepare(self) -> None:
+        """Nothing: a request loads nothing."""
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector per text, in order. Raises ProviderError if one of them got none."""
@@ -178,6 +181,9 @@ class GroupedEmbedder:
         try:
             vectors = await self._inner.embed([wanted.text for wanted in group])
         except ProviderError as error:
+            if isinstance(error, ProviderRefused):  # what waits would only hear the same
+                group = [*group, *self._waiting]
+                self._waiting.clear()
             if len(group) == 1 or not _may_be_one_text(error):
                 self._answer(group, [error] * len(group))
                 return None
@@ -235,4 +241,6 @@ class _Caller:
 
 def _may_be_one_text(error: ProviderError) -> bool:
     """Whether a smaller request could be answered."""
-    return isinstance(error, ProviderRejected) or error.code == "embed.invalid"
+    return not isinstance(error, ProviderRefused) and (
+        isinstance(error, ProviderRejected) or error.code == "embed.invalid"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import logging
 import random
 import ssl
 import weakref
@@ -20,7 +21,7 @@ from powermem_cli.config import masked
 from powermem_cli.errors import ConfigError, ProviderBusy, ProviderError, ProviderRefused
 from powermem_cli.providers.address import check_resolved, checked_url
 from powermem_cli.providers.base import Usage
-from powermem_cli.providers.pace import Pace
+from powermem_cli.providers.pace import Pace, Turn
 from powermem_cli.providers.verdict import Asked, bad_response, judge, judge_error_in_success, named_limits
 from powermem_cli.retry import Failure, RetryPolicy, decide
 
@@ -37,6 +38,8 @@ _HEADERS: Final = {
     "Accept": "application/json",
     "Accept-Encoding": "gzip",
 }
+
+_logger = logging.getLogger("powermem.providers")
 
 T = TypeVar("T")
 
@@ -113,14 +116,16 @@ class Api:
         known, used = self._pace.successes, Usage()
         while True:
             turn = await self._pace.turn(call.tokens)
+            sent = anyio.current_time()
             try:
-                outcome = await self._attempt("POST", call.path, content, call.read)
+                outcome = await self._attempt("POST", call.path, content, call.read, turn)
             except BaseException:
                 self._pace.withdraw(turn)
                 raise
             spent = self._spent(call, outcome, again=used.calls > 0)
             used, self.usage = used + spent, self.usage + spent
             failure = outcome if isinstance(outcome, Failure) else None
+            self._log(call.path, failure, anyio.current_time() - sent)
             outage = self._pace.leave(turn, failure, spent.prompt_tokens + spent.completion_tokens)
             if not isinstance(outcome, Failure):
                 return outcome.value, used
@@ -152,6 +157,12 @@ class Api:
             raise error
         await anyio.sleep(decision.wait)
 
+    def _log(self, path: str, failure: Failure | None, seconds: float) -> None:
+        """How a call ended; not in the provider's words, which may repeat what was sent."""
+        how = "answered" if failure is None else failure.error.code
+        level = logging.DEBUG if failure is None else logging.INFO
+        _logger.log(level, "%s %s: %s after %.0f ms", self._asked.provider, path, how, seconds * 1000)
+
     def _spent(self, call: Call, outcome: Answer | Failure, *, again: bool) -> Usage:
         """What one attempt took. A refused one costs nothing, a useless answer as much as a good one."""
         named = outcome if isinstance(outcome, Answer) else Answer(None)
@@ -168,7 +179,9 @@ class Api:
             estimated=bool(prompt) and named.prompt_tokens is None,
         )
 
-    async def _attempt(self, method: str, path: str, content: bytes, read: Callable[[Any], Answer]) -> Answer | Failure:
+    async def _attempt(
+        self, method: str, path: str, content: bytes, read: Callable[[Any], Answer], turn: Turn | None = None
+    ) -> Answer | Failure:
         """One request and its answer. Every way in which it can fail is a value."""
         import httpx  # noqa: PLC0415  150 ms, and only for those who use a provider
 
@@ -176,21 +189,24 @@ class Api:
             client = await self._client()
             with anyio.fail_after(self._transport.timeout):
                 async with client.stream(method, self._url + path, content=content) as response:
+                    if turn is not None:
+                        for kind, limits in named_limits(response.headers).items():
+                            self._pace.named(turn, kind, *limits)
                     return await self._answer(response, read)
         except TimeoutError:
             return self._busy("provider.timeout", f"no complete answer within {self._transport.timeout:g} s")
         except httpx.ConnectTimeout:
             return self._busy("provider.unreachable", f"no connection to {self._url} within {_CONNECT:g} s")
         except httpx.ProxyError as error:
-            return self._busy("provider.unreachable", f"the proxy on the way to {self._url} refused: {error}")
+            return self._busy(
+                "provider.unreachable", f"the proxy on the way to {self._url} refused: {self._words(error)}"
+            )
         except httpx.TransportError as error:
             return self._broken(error)
         except (httpx.InvalidURL, httpx.DecodingError, httpx.StreamError) as error:
-            return bad_response(self._asked, f"could not be understood ({error})")
+            return bad_response(self._asked, f"could not be understood ({self._words(error)})")
 
     async def _answer(self, response: httpx.Response, read: Callable[[Any], Answer]) -> Answer | Failure:
-        for kind, (limit, remaining, reset) in named_limits(response.headers).items():
-            self._pace.named(kind, limit, remaining, reset)
         try:
             body = self._redacted(await _body(response))
         except _Unreadable as error:
@@ -252,10 +268,14 @@ class Api:
                     )
                 )
             cause = cause.__cause__ or cause.__context__
-        return self._busy("provider.unreachable", f"no connection to {self._url} ({error or type(error).__name__})")
+        return self._busy("provider.unreachable", f"no connection to {self._url} ({self._words(error)})")
 
     def _busy(self, code: str, message: str) -> Failure:
         return Failure(ProviderBusy(message, provider=self._asked.provider, code=code))
+
+    def _words(self, error: Exception) -> str:
+        """Of the HTTP library, which quotes what it could not read."""
+        return self._redacted(str(error).encode()).decode("utf-8", "replace") or type(error).__name__
 
     def _redacted(self, answered: bytes) -> bytes:
         """*answered* without our key, which some servers repeat."""

@@ -41,6 +41,10 @@ class LocalEmbedder:
         """Nothing is asked of anybody."""
         return Usage()
 
+    async def prepare(self) -> None:
+        """Load numpy and the model. Raises ConfigError."""
+        await self._in_a_thread(["x"])
+
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector per text, in order; b"" for a text of which no word is known. Raises ConfigError."""
         if self._without_numpy and len(texts) == 1 and len(texts[0]) <= _SHORT and "numpy" not in sys.modules:
@@ -53,10 +57,13 @@ class LocalEmbedder:
 
     async def _embed(self, texts: Sequence[str]) -> list[Vector]:
         if self._loaded is None or "numpy" not in sys.modules or sum(map(len, texts)) > _INLINE:
-            from anyio.to_thread import run_sync  # noqa: PLC0415
-
-            return await run_sync(lambda: self._model().embed(texts))
+            return await self._in_a_thread(texts)
         return self._loaded.embed(texts)
+
+    async def _in_a_thread(self, texts: Sequence[str]) -> list[Vector]:
+        from anyio.to_thread import run_sync  # noqa: PLC0415
+
+        return await run_sync(lambda: self._model().embed(texts))
 
     async def embed_each(self, texts: Sequence[str]) -> list[Vector | ProviderError]:
         """As embed: there is no text that it refuses."""

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import anyio
 
 from powermem_cli.errors import ProviderBusy
+from powermem_cli.providers.rates import Bucket, LearnedRate
 from powermem_cli.retry import Failure, backoff
 
 PATIENCE: Final = 300.0  # seconds a provider may be down, or refuse every call, before it is given up
@@ -20,70 +21,6 @@ _TRANSIENT: Final = {"provider.unreachable", "provider.timeout", "provider.unava
 _SOON: Final = 1e-6  # seconds; a shorter wait is only rounding, and a timer for it could fire for ever
 
 Kind = Literal["calls", "tokens"]
-
-
-class Bucket:
-    """So much a second; what is not used is kept, up to *burst*. It may be overdrawn by one call."""
-
-    def __init__(self, per_second: float, burst: float, level: float | None = None) -> None:
-        self.per_second = per_second
-        self._burst = burst
-        self._level = burst if level is None else level
-        self._at = math.inf
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until a call of *amount* may go."""
-        self._fill(now)
-        return (min(amount, self._burst) - self._level) / self.per_second
-
-    def take(self, amount: float, now: float) -> None:
-        """Take *amount*; a negative one gives back."""
-        self._fill(now)
-        self._level -= amount
-
-    def _fill(self, now: float) -> None:
-        self._level = min(self._burst, self._level + max(0.0, now - self._at) * self.per_second)
-        self._at = now
-
-
-class LearnedRate:
-    """The rate at which calls get through, once a 429 has shown that there is a limit: calls are spaced by it.
-
-    Near the rate that was refused last it grows slowly, farther away quickly, in case the limit has moved.
-    """
-
-    MEMORY: Final = 20  # successes that tell the rate, or that tell a touched limit from one passed by far
-    ENOUGH: Final = 5
-
-    def __init__(self) -> None:
-        self._bucket: Bucket | None = None
-        self._got_through: deque[float] = deque(maxlen=self.MEMORY)
-        self._refused_at = 0.0
-        self._streak = 0
-
-    def wait(self, now: float) -> float:
-        return self._bucket.wait(1, now) if self._bucket else 0.0
-
-    def take(self, now: float) -> None:
-        if self._bucket:
-            self._bucket.take(1, now)
-
-    def succeeded(self, now: float) -> None:
-        if self._got_through and now - self._got_through[-1] > 60:
-            self._got_through.clear()  # nobody asked for a while: that is no rate
-        self._got_through.append(now)
-        self._streak += 1
-        if self._bucket:
-            self._bucket.per_second *= 1.003 if self._bucket.per_second < self._refused_at * 1.05 else 1.04
-
-    def refused(self, now: float) -> None:
-        """The first 429 of a cool-down."""
-        if self._bucket:
-            self._refused_at = self._bucket.per_second
-            self._bucket.per_second *= 0.9 if self._streak >= self.MEMORY else 0.7
-        elif len(self._got_through) >= self.ENOUGH and now > self._got_through[0]:
-            self._bucket = Bucket(0.97 * len(self._got_through) / (now - self._got_through[0]), 1)
-        self._streak = 0
 
 
 class Window:
@@ -176,25 +113,54 @@ class Breaker:
 
 @dataclass(slots=True)
 class CoolDown:
-    """Nobody calls before *until*. *begun* tells the 429s of one cool-down from those of the next."""
+    """Nobody calls before *until*. *begun* tells the calls that were under way by then from those that came later."""
 
     begun: float = -math.inf
     until: float = -math.inf
     in_a_row: int = 0
+    """Refusals, each of a call that went out after the one before, without any that was let in between them."""
     since: float | None = None
-    """When the first 429 came after which nothing got through."""
+    """When the first of them came; None once a call got through."""
+    got_through: int = 0
+    """Calls that went out since the last refusal and got through."""
 
-    def succeeded(self) -> None:
+    lasted: float | None = None
+    """Seconds that the last series of refusals took, if it was long: a window's limit comes back like a clock."""
+
+    LONGEST_GUESS: Final = 10.0  # seconds: to look again costs one call, to sleep on may cost a minute
+
+    def succeeded(self, started: float) -> None:
+        """A call that went out when all those before had been refused got through."""
+        if self.since is not None and self.in_a_row > 2:  # a series
+            self.lasted = started - self.since
+        self.got_through += 1
         self.in_a_row = 0
         self.since = None
 
+    def begin_again(self, now: float) -> None:
+        self.since, self.in_a_row = now, 0
 
-@dataclass(slots=True)
+    def guess(self, now: float, slot: float | None, random: Callable[[], float]) -> float:
+        """Seconds to wait if the provider names none; *slot* is the time between two calls, once that is known."""
+        if slot is None:
+            return backoff(self.in_a_row + 1, 0.5, self.LONGEST_GUESS, random)
+        step = min(self.LONGEST_GUESS, max(0.1, slot) * 2.0 ** min(self.in_a_row - 1, 64))
+        if self.lasted is not None and self.since is not None:
+            share = (now - self.since) / self.lasted
+            if 0.25 < share < 0.95:
+                return (0.95 - share) * self.lasted
+            if 0.95 <= share < 1.25:
+                step = 0.03 * self.lasted
+        return step * (0.5 + random() / 2)
+
+
+@dataclass(slots=True, eq=False)
 class Turn:
     """The right to send one call, from Pace.turn until Pace.leave or Pace.withdraw."""
 
     tokens: int
     granted: asyncio.Future[None]
+    number: int = 0
     started: float = 0.0
     probe: bool = False
     saturated: bool = False
@@ -228,7 +194,8 @@ class Pace:
         self._window = Window(concurrency)
         self._breaker = Breaker(patience)
         self._cool_down = CoolDown()
-        self._in_flight = 0
+        self._granted = 0
+        self._in_flight: set[Turn] = set()
         self._queue: deque[Turn] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -253,7 +220,7 @@ class Pace:
     def leave(self, turn: Turn, failure: Failure | None, tokens: int | None = None) -> ProviderBusy | None:
         """The call of *turn* ended; *tokens* is what it really took. An error says that the provider is given up."""
         now = self._clock()
-        self._in_flight -= 1
+        self._in_flight.discard(turn)
         if tokens is not None and "tokens" in self._asked:
             self._asked["tokens"].take(tokens - turn.tokens, now)
         outage = None
@@ -270,15 +237,21 @@ class Pace:
 
     def withdraw(self, turn: Turn) -> None:
         """The caller of *turn* went away; how the call would have ended is not known."""
-        self._in_flight -= 1
+        self._in_flight.discard(turn)
         self._breaker.withdrawn(probe=turn.probe)
         self._pump()
 
-    def named(self, kind: Kind, limit: float, remaining: float, reset: float) -> None:
-        """The provider says that *remaining* of *limit* are left, and that all are there again in *reset* seconds."""
-        if limit > remaining and reset > 0:
-            others = self._in_flight - 1 if kind == "calls" else 0  # under way, and perhaps not yet counted
-            self._named[kind] = Bucket((limit - remaining) / reset, limit, remaining - others)
+    def named(self, turn: Turn, kind: Kind, limit: float, remaining: float, reset: float) -> None:
+        """The answer to *turn* says that *remaining* of *limit* are left, and all are there again in *reset* seconds.
+
+        It said so when it let the call in: what went out since is not in it, and neither is what was refilled since.
+        """
+        if limit <= remaining or reset <= 0:
+            return
+        per_second, now = (limit - remaining) / reset, self._clock()
+        since = max(0, self._granted - turn.number) if kind == "calls" else 0
+        level = min(limit, remaining + (now - turn.started) * per_second - since)
+        self._named[kind] = Bucket(per_second, limit, level)
 
     def _pump(self) -> None:
         """Let go whoever may go, and look again when the next one may."""
@@ -301,27 +274,37 @@ class Pace:
 
     def _wait(self, tokens: int, now: float) -> float:
         """Seconds until the next call may go; endless if only the end of another call can tell."""
-        if self._in_flight >= self._window.size:
+        if len(self._in_flight) >= self._window.size or self._looking_again():
             return math.inf
         amounts = {"calls": 1, "tokens": tokens}
         buckets = (*self._asked.items(), *self._named.items())
         waits = [bucket.wait(amounts[kind], now) for kind, bucket in buckets]
         return max(self._cool_down.until - now, self._breaker.wait(now), self._learned.wait(now), *waits)
 
+    def _looking_again(self) -> bool:
+        """Whether a call is out to see if the calls are let in again: one is enough."""
+        return self._cool_down.in_a_row > 1 and self._under_way_since(self._cool_down.begun) > 0
+
+    def _under_way_since(self, then: float, before: float = math.inf) -> int:
+        """How many calls that went out since *then*, before the one of that number, have not been answered yet."""
+        return sum(turn.started >= then and turn.number < before for turn in self._in_flight)
+
     def _grant(self, turn: Turn, now: float) -> None:
-        self._in_flight += 1
+        self._granted += 1
+        self._in_flight.add(turn)
         for kind, bucket in (*self._asked.items(), *self._named.items()):
             bucket.take(1 if kind == "calls" else turn.tokens, now)
         self._learned.take(now)
-        turn.started = now
+        turn.number, turn.started = self._granted, now
         turn.probe = self._breaker.went_out()
-        turn.saturated = self._in_flight >= self._window.size
+        turn.saturated = len(self._in_flight) >= self._window.size
         turn.granted.set_result(None)
 
     def _succeeded(self, turn: Turn, now: float) -> None:
         self.successes += 1
         self._breaker.answered()
-        self._cool_down.succeeded()
+        if turn.started >= self._cool_down.begun:
+            self._cool_down.succeeded(turn.started)
         self._learned.succeeded(now)
         if turn.saturated:
             self._window.succeeded()
@@ -337,18 +320,22 @@ class Pace:
 
     def _limited(self, turn: Turn, failure: Failure, now: float) -> ProviderBusy | None:
         cool_down = self._cool_down
+        self._granted -= 1  # it was not let in
         if turn.started >= cool_down.begun:
+            let_in = cool_down.got_through + self._under_way_since(cool_down.begun, before=turn.number)
+            if let_in or cool_down.since is None:
+                cool_down.begin_again(now)
+                if not self._learned.refused(now, let_in):
+                    self._window.refused()
             cool_down.begun = now
+            cool_down.got_through = 0
             cool_down.in_a_row += 1
-            self._window.refused()
-            self._learned.refused(now)
-        if cool_down.since is None:
-            cool_down.since = now
         wait = failure.retry_after
         if wait is None:
-            wait = backoff(cool_down.in_a_row + 1, 0.5, 60.0, self._random)
+            wait = cool_down.guess(now, self._learned.slot, self._random)
         cool_down.until = max(cool_down.until, now + wait)
-        if wait <= self._patience and now - cool_down.since < self._patience:
+        since = now if cool_down.since is None else cool_down.since
+        if wait <= self._patience and now - since < self._patience:
             return None
         cool_down.until = now  # whoever comes next need not wait as long to hear the same
         return self._give_up("calls are refused as too many", failure)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
+import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,6 +20,9 @@ from powermem_cli.providers.pace import PATIENCE, Window
 from powermem_cli.retry import RetryPolicy
 
 _NAMED_MODELS: Final = 3
+_AT_THE_START: Final = 5  # equal failures before the first answer: then it is not the inputs
+_OF_ONE_INPUT: Final = {"provider.rejected", "provider.bad_response", "embed.invalid"}
+_VECTORS: Final = "powermem_cli.providers.vectors"
 _Body = dict[str, Any]
 
 
@@ -63,6 +68,9 @@ class Remote:
             raise ConfigError(f"{vendor.name} needs {' and '.join(missing)}", code="config.missing")
         self._model = model
         self._left_out: set[str] = set()
+        self._answered = False
+        self._failures: list[tuple[str, int | None]] = []
+        """Of single inputs, all of one kind, as long as nothing was answered."""
         headers = vendor.headers_with(key)
         self._api = Api(vendor.name, model, url, transport, key=key, headers=headers, rate_limits=vendor.rate_limits)
 
@@ -77,21 +85,44 @@ class Remote:
     async def close(self) -> None:
         await self._api.close()
 
-    async def _post(self, call: Call, optional: Sequence[str] = ()) -> tuple[Any, Usage]:
-        """The call, without those of the *optional* parameters that this model turns out not to take."""
+    async def _post(self, call: Call, optional: Sequence[str] = (), *, alone: bool = True) -> tuple[Any, Usage]:
+        """The call, without those of the *optional* parameters that this model turns out not to take.
+
+        *alone*: it holds a single input. Raises ProviderRefused once nothing at all is taken from the start on.
+        """
         while True:
             body = {k: v for k, v in call.body.items() if v is not None and k not in self._left_out}
             try:
-                return await self._api.post(replace(call, body=body))
-            except ProviderRejected as error:
-                refused = next((name for name in optional if name in body and name in error.message), None)
-                if refused is None or error.status not in {400, 422}:
-                    raise
-                self._left_out.add(refused)
+                answer = await self._api.post(replace(call, body=body))
             except ProviderRefused as error:
                 if error.code == "model.not_found":
                     error.hint = await self._near_models() or error.hint
                 raise
+            except ProviderError as error:
+                refused = next((name for name in optional if name in body and name in error.message), None)
+                if refused is None or error.status not in {400, 422}:
+                    self._stop_if_all_fail(error, alone=alone)
+                    raise
+                self._left_out.add(refused)
+            else:
+                self._answered = True
+                return answer
+
+    def _stop_if_all_fail(self, error: ProviderError, *, alone: bool) -> None:
+        """One input may be to blame for its own failure. Raises ProviderRefused where it can't be the inputs."""
+        if self._answered or error.code not in _OF_ONE_INPUT:
+            return
+        if alone or error.code == "provider.bad_response":
+            kind = (error.code, error.status)
+            self._failures = [*self._failures, kind] if kind in self._failures else [kind]
+        if len(self._failures) >= _AT_THE_START:
+            raise ProviderRefused(
+                f"took none of the first inputs: {error.message.removeprefix(f'{self.vendor.name}: ')}",
+                provider=self.vendor.name,
+                status=error.status,
+                hint=error.hint or "check model and base_url with: powermem check",
+                code=error.code,
+            ) from error
 
     async def _near_models(self) -> str | None:
         models, name = self.vendor.models_at
@@ -162,7 +193,9 @@ class RemoteEmbedder(Remote, ABC):
 
         path, body = self.request(texts)
         call = Call(path, body, read, sum(map(estimated_tokens, texts)))
-        vectors, _ = await self._post(call, optional=("dimensions", "encoding_format"))
+        if self._answered_dims is None:  # what reads the answer takes 100 ms to load: that may be while it is made
+            asyncio.get_running_loop().run_in_executor(None, importlib.import_module, _VECTORS)
+        vectors, _ = await self._post(call, optional=("dimensions", "encoding_format"), alone=len(texts) == 1)
         dims = len(vectors[0]) // 4
         if self._dims not in {None, dims}:
             raise EmbedderMismatch(

@@ -33,7 +33,10 @@ _SAYS_TOO_LONG = re.compile(
     r"|input length|exceeds? the (?:model|max)",
     re.IGNORECASE,
 )
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_AMOUNT = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
+_DURATION = re.compile(_AMOUNT + "(ms|s|m|h|d)")
+# Only a number alone goes without a unit: where each could, a long one could be cut in 2**n ways, and would be.
+_DURATIONS = re.compile(f"{_AMOUNT}|(?:{_DURATION.pattern})+")
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHOWN: Final = 300  # characters of a provider's own words
 
@@ -78,7 +81,7 @@ def judge(asked: Asked, status: int, headers: Mapping[str, str], body: bytes) ->
         return Failure(_no_model(asked, status, words))
     if status == 413 or (status in {400, 422, 500} and (said.codes & _TOO_LONG or _SAYS_TOO_LONG.search(said.message))):
         return Failure(_rejected(asked, "input.too_long", status, f"the text is too long for the model{words}"))
-    if status in _LATER:
+    if status in _LATER or headers.get("x-should-retry") == "true":
         error = ProviderBusy(f"no service at the moment ({status}){words}", provider=asked.provider, status=status)
         return _failure(error, headers, said, final=headers.get("x-should-retry") == "false")
     what = "the provider's filter took offence" if said.codes & _FILTERED else "refused this input"
@@ -227,14 +230,16 @@ def _number(text: Any) -> float | None:
 
 def _seconds(text: Any) -> float | None:
     """`6m0s`, `120ms`, `34.5s`, `7` as seconds."""
-    if not isinstance(text, str) or not re.fullmatch(rf"(?:{_DURATION.pattern})+", text):
+    if not isinstance(text, str) or (found := _DURATIONS.fullmatch(text)) is None:
         return None
-    return sum(float(amount) * _UNITS[unit or "s"] for amount, unit in _DURATION.findall(text))
+    if found[1] is not None:
+        return float(found[1])
+    return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text))
 
 
 def _date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return date if date.tzinfo else date.replace(tzinfo=timezone.utc)

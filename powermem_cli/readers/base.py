@@ -26,6 +26,7 @@ NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "metadata": ("metadata",),
     "infer": ("infer",),
     "created_at": ("created_at", "timestamp", "create_time", "time"),
+    "expires_at": ("expires_at",),
 }
 """Each field of a record and the names it goes by; where several are there, the first is the field."""
 
@@ -68,7 +69,8 @@ class Reading:
     """How input is to be read, and what a record gets that lacks it. Raises UsageError for what cannot be.
 
     *encoding* None is UTF-8 or what the byte order mark says; *delimiter* None is found in the header.
-    *mapping* is {field: column or dotted path}; `metadata.x` is a field too.
+    *mapping* is {field: column or dotted path}; `metadata.x` is a field too. *key* is where a record's key is taken
+    from: "auto" (what it calls its key), "content", "position", or a column or dotted path.
     """
 
     format: str = "auto"
@@ -78,6 +80,7 @@ class Reading:
     scope: Scope = Scope()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     infer: bool | None = None
+    key: str = "auto"
 
     def __post_init__(self) -> None:
         if self.format != "auto" and self.format not in FORMATS:

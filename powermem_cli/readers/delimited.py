@@ -90,12 +90,14 @@ class Reader:
         if state > LAST:
             return broken_off(state, raw, self._lines.trouble, *self._place())
         quote = feed.open_quote()
+        if quote is not None:
+            feed.give_back(feed.text.count("\n", 0, quote.at) + 1)
+        self._must_be_finished()
+        if not feed.is_text:
+            return self._input.faults.not_text(feed.raw, *self._place())
         if quote is None:
-            self._must_be_finished()
             source, size = self._place()
             return Rejected("input.csv", f"not valid CSV: {error}", source, feed.text, size)
-        feed.give_back(feed.text.count("\n", 0, quote.at) + 1)
-        self._must_be_finished()
         reason = "this quote is not closed within 1,000 lines or 16 MiB"
         if isinstance(error, csv.Error):
             reason = "text follows the quote that closes this cell" if quote.closed else "this quote is never closed"

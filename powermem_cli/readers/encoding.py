@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from typing import Final
 
 from powermem_cli.errors import UsageError
 from powermem_cli.readers.base import check_encoding
@@ -32,7 +33,9 @@ _KINDS = (
     (b"\x7fELF", "a program"),
 )
 
-_CONTROLS = bytes({*range(32), 127} - set(b"\t\n\f\r\x1b"))
+SAMPLE: Final = 4096  # bytes that are looked at
+
+_CONTROLS = bytes({*range(32)} - set(b"\t\n\f\r\x1b"))  # not DEL: a line of rejects, which is JSON, may have it
 
 
 def encoding_of(head: bytes, wanted: str | None) -> tuple[str, int]:
@@ -55,7 +58,7 @@ def check_is_text(head: bytes, name: str) -> None:
             raise UsageError(
                 f"{name} looks like {kind}, not like text", hint="unpack or export it first", code="input.binary"
             )
-    sample = head[:4096]
+    sample = head[:SAMPLE]
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
     # A few may be bad records, to be rejected one by one.
     if controls > 8 and controls * 20 > len(sample):

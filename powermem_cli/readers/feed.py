@@ -36,7 +36,7 @@ class Feed:
 
     def begin_row(self) -> None:
         self.row: list[Line] = []
-        self.is_text = True  # False: a line is no UTF-8, or has U+0000
+        self._no_text: list[int] = []  # which of the lines are no UTF-8, or have U+0000
         self._texts: list[str] = []
         self._size = 0
         self._next_look = LONGEST_CELL  # at how many lines to see where the open cell began
@@ -63,6 +63,10 @@ class Feed:
         return text
 
     @property
+    def is_text(self) -> bool:
+        return not self._no_text
+
+    @property
     def text(self) -> str:
         return "".join(self._texts)
 
@@ -74,6 +78,7 @@ class Feed:
         """All lines of the row but the first *kept* are to come again."""
         self._given_back.extendleft(reversed(self.row[kept:]))
         del self.row[kept:], self._texts[kept:]
+        self._no_text = [number for number in self._no_text if number < kept]
 
     def open_quote(self) -> Quote | None:
         return open_quote(self.text, self._delimiter)
@@ -90,10 +95,10 @@ class Feed:
         try:
             text = raw.decode()
         except UnicodeDecodeError:
-            self.is_text = False
+            self._no_text.append(len(self._texts))
             text = raw.decode("utf-8", "replace")
         if "\0" in text:
-            self.is_text = False
+            self._no_text.append(len(self._texts))
             text = text.replace("\0", " ")  # csv of Python 3.10 stops there
         return text
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
 
 from powermem_cli.errors import UsageError
+from powermem_cli.files import Piece
 from powermem_cli.model import Record, Rejected, Source
 from powermem_cli.readers.base import CHUNK, FORMATS, Position, Reading, target_of
-from powermem_cli.readers.encoding import check_is_text, encoding_of, is_exact
+from powermem_cli.readers.encoding import SAMPLE, check_is_text, encoding_of, is_exact
 from powermem_cli.readers.faults import Faults
 from powermem_cli.readers.lines import Lines
 from powermem_cli.readers.sniff import find_format
@@ -34,7 +36,7 @@ class Input:
         plain = Inflated(file) if is_gzip else file
         self.encoding, mark = encoding_of(plain.peek(4), reading.encoding)
         if not self.encoding.startswith(("utf-16", "utf-32")):
-            check_is_text(plain.ahead, self.label)
+            check_is_text(self._first_bytes(plain), self.label)
         plain.skip(mark)
         self.beginning = Position(mark)
         self.source, measure = self._decoded(plain)
@@ -58,6 +60,11 @@ class Input:
     def size(self) -> int | None:
         """Bytes on disk; None for a pipe and for what does not know its size."""
         return self._file.size
+
+    @property
+    def pieces(self) -> deque[Piece]:
+        """What was read so far of a file that is `resumable`; who has looked at them takes them away."""
+        return self._file.pieces
 
     @property
     def consumed(self) -> int:
@@ -104,6 +111,14 @@ class Input:
                 return Position(begin + at + len(newline), start.line)
             end = begin
         return Position(self.beginning.byte, start.line)
+
+    def _first_bytes(self, plain: ByteSource) -> bytes:
+        """As many as are looked at for whether they are text; of a pipe, which may be slow, at most the first line."""
+        if self._file.size is not None:
+            return plain.peek(SAMPLE)[:SAMPLE]
+        while (newline := plain.ahead.find(b"\n")) < 0 and len(plain.ahead) < SAMPLE and plain.look_further():
+            pass
+        return plain.ahead[: min(SAMPLE, newline + 1) if newline >= 0 else SAMPLE]
 
     def _decoded(self, source: ByteSource) -> tuple[ByteSource, Callable[[bytes], int]]:
         if self.encoding == "utf-8":

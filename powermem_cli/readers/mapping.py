@@ -10,7 +10,7 @@ from powermem_cli.readers.base import target_of
 
 Row = dict[str, Any]
 
-_MISSING = object()
+MISSING = object()
 _METADATA = "metadata."
 
 
@@ -24,8 +24,8 @@ class Mapped:
         for target, path in self._paths:
             # A key may have dots in it, so the whole path is tried as one first.
             steps = [path] if path in row else path.split(".")
-            value = _looked_up(row, steps)
-            if value is not _MISSING and value is not None:
+            value = looked_up(row, steps)
+            if value is not MISSING and value is not None:
                 fields[target] = value
                 rest = _without(rest, steps)
         return rest, fields
@@ -44,14 +44,14 @@ class Mapped:
         return row
 
 
-def _looked_up(value: Any, steps: Sequence[str]) -> Any:
+def looked_up(value: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         if isinstance(value, dict):
-            value = value.get(step, _MISSING)
+            value = value.get(step, MISSING)
         elif isinstance(value, list) and step.isdecimal() and len(step) < 10 and int(step) < len(value):
             value = value[int(step)]
         else:
-            return _MISSING
+            return MISSING
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from powermem_cli.errors import InvalidInput
 from powermem_cli.model import Message, Record, Scope, Source
 from powermem_cli.readers import cells
 from powermem_cli.readers.base import FIELD_OF, FORMATS, NAMES, Reading
+from powermem_cli.readers.keys import key_rule
 from powermem_cli.readers.mapping import Mapped
 from powermem_cli.readers.rejects import is_reject_line, unwrapped, with_options
 from powermem_cli.rules import LONGEST_TEXT, check_id, check_messages, check_metadata, check_scope, check_text
@@ -32,6 +34,7 @@ class RecordMaker:
         self._reading = reading
         self._meaning = _meaning_of(reading.format)
         self._mapped = Mapped(reading.mapping) if reading.mapping else None
+        self._key_of = key_rule(reading.key)
         self._is_plain = self._meaning is None and self._mapped is None
         self._metadata = check_metadata(reading.metadata)
         self._infer = False if reading.infer is None and FORMATS[reading.format].ready_facts else reading.infer
@@ -48,7 +51,8 @@ class RecordMaker:
             if type(row) is not str:
                 raise InvalidInput("a record is an object or a string", code="input.type")
             row = {"memory": row}
-        return self._record(row, extra, source, size)
+        record = self._record(row, extra, source, size)
+        return record if self._key_of is None else replace(record, key=self._key_of(value))
 
     def _record(self, row: Row, extra: Row, source: Source, size: int) -> Record:
         names: dict[str, str] = {}  # of the fields that are there, as they are called in the row
@@ -63,12 +67,14 @@ class RecordMaker:
         messages, memory = self._content(row, names, extra)
         key = check_id(row[named], named) if (named := names.get("key")) else None
         created_at = _time(row[named], named) if (named := names.get("created_at")) else None
+        expires_at = _time(row[named], named) if (named := names.get("expires_at")) else None
         infer = _flag(row["infer"]) if "infer" in names else self._infer
         if extra or "metadata" in names:
             metadata = check_metadata({**self._metadata, **extra, **_object(row.get("metadata"))})
         else:
             metadata = dict(self._metadata)
-        return Record(messages, memory, self._scope(row, names), metadata, key, created_at, infer, source, size)
+        scope = self._scope(row, names)
+        return Record(messages, memory, scope, metadata, key, created_at, infer, source, size, expires_at)
 
     def _rival(self, row: Row, one: str, other: str, extra: Row) -> str:
         """Of two names for one field the better; the other is metadata."""

@@ -26,7 +26,10 @@ _SUFFIXES: Final = {
     ".md": "text",
 }
 _LOOK: Final = 64 * 1024  # bytes
-_STRING_OR_BRACKET: Final = re.compile(r'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:[ \t\r\n]*\[?)?|[{}\[\]]', re.DOTALL)
+# A string that is cut off is one, too: looking for its end again from each quote in it would take for ever.
+_STRING_OR_BRACKET: Final = re.compile(
+    r'"([^"\\]*(?:\\.[^"\\]*)*)(?:"([ \t\r\n]*:[ \t\r\n]*\[?)?|\\?\Z)|[{}\[\]]', re.DOTALL
+)
 _CONTENT: Final = {*NAMES["messages"], *NAMES["memory"]}
 
 
@@ -53,11 +56,12 @@ def find_format(source: ByteSource, name: str, reading: Reading) -> str:
 
 
 def _look(source: ByteSource) -> _Head:
-    """Two lines, for a pipe may be slow; 64 KiB of what seems to be one document on many lines.
+    """As little as tells, for a pipe may be slow: one line if it is an object, else two; 64 KiB of what seems to be one
+    document on many lines.
 
     The same however the bytes come: in one piece or in many.
     """
-    head = _look_until(source, _behind_second_line)
+    head = _look_until(source, _behind_what_tells)
     if head.lines and head.lines[0].lstrip()[:1] in {"{", "["} and not isinstance(_parsed(head.lines[0]), dict):
         head = _look_until(source, lambda _: -1)
     return head
@@ -71,16 +75,25 @@ def _look_until(source: ByteSource, found: Callable[[bytes], int]) -> _Head:
     return _Head(text, [line for line in text.split("\n") if line and not line.isspace()], whole)
 
 
-def _behind_second_line(text: bytes) -> int:
-    """Behind two lines that are not blank; -1 if there are fewer."""
+def _behind_what_tells(text: bytes) -> int:
+    """Behind one line that is an object, if no list of records is in it; else behind two lines that are not blank; -1 if
+    there are fewer.
+    """
     at = 0
-    for _ in range(2):
+    for number in range(2):
         while not (line := text[at : text.find(b"\n", at) + 1]) or line.isspace():
             if not line:
                 return -1
             at += len(line)
         at += len(line)
+        if number == 0 and _is_record(line):
+            break
     return at
+
+
+def _is_record(line: bytes) -> bool:
+    value = _parsed(line.decode("utf-8", "replace")) if line.lstrip().startswith(b"{") else None
+    return isinstance(value, dict) and WRAPPER not in value
 
 
 def _candidates(head: _Head, by_name: str | None, mapping: Mapping[str, str]) -> list[str]:

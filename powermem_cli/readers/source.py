@@ -7,16 +7,19 @@ import contextlib
 import os
 import stat
 import zlib
+from abc import ABC, abstractmethod
+from collections import deque
 from pathlib import Path
 from typing import BinaryIO
 
 from powermem_cli.errors import UsageError
+from powermem_cli.files import Piece, digest_of
 from powermem_cli.readers.base import CHUNK
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-class ByteSource:
+class ByteSource(ABC):
     """Chunks until the end. After the last, *trouble* says why it was not the true end, or is None."""
 
     def __init__(self) -> None:
@@ -24,9 +27,9 @@ class ByteSource:
         self.ahead = b""  # fetched to be looked at, and not read yet
         self._ended = False
 
+    @abstractmethod
     def _fetch(self) -> bytes:
         """The next bytes, b"" at the end."""
-        raise NotImplementedError
 
     def read(self) -> bytes:
         if self.ahead:
@@ -57,7 +60,10 @@ class ByteSource:
 
 
 class FileBytes(ByteSource):
-    """An open file, pipe or device. *size* is None where nobody knows it; *consumed* counts what was fetched."""
+    """An open file, pipe or device. *size* is None where nobody knows it; *consumed* counts what was fetched.
+
+    *pieces* lets somebody find out later whether the file still holds what was read; who does takes them away.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -65,6 +71,7 @@ class FileBytes(ByteSource):
         self._read = getattr(stream, "read1", stream.read)  # never wait for a full buffer: a pipe may be slow
         self.consumed = 0
         self.size = _size_of(stream)
+        self.pieces: deque[Piece] = deque()
 
     def _fetch(self) -> bytes:
         try:
@@ -72,12 +79,15 @@ class FileBytes(ByteSource):
         except OSError as error:
             self.trouble = f"reading failed: {error.strerror or error}"
             return b""
+        if self.size is not None:
+            self.pieces.append(Piece(self.consumed, len(chunk), digest_of(chunk)))
         self.consumed += len(chunk)
         return chunk
 
     def seek(self, byte: int) -> None:
         self._stream.seek(byte)
         self.ahead, self.consumed, self._ended = b"", byte, False
+        self.pieces.clear()
 
     def close(self) -> None:
         self._stream.close()

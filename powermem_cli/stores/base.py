@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from powermem_cli.filters import Filter
-from powermem_cli.model import Event, Hit, Scope, StoredMemory, Vector
+from powermem_cli.model import Event, HistoryEntry, Hit, Origin, Scope, StoredMemory, Vector
+
+Grouping = Literal["user_id", "agent_id", "run_id", "day"]
+DAY: Final = 86_400_000_000  # microseconds
 
 LedgerStatus = Literal["done", "no_facts", "failed"]
 
@@ -47,11 +51,21 @@ class Insert(NamedTuple):
     among: Filter | None = None
     id: int | None = None
     """Given only when a memory is moved from one store to another; else the store numbers it."""
+    origin: Origin | None = None
+    expires_at: int | None = None
+    updated_at: int | None = None
+    """None: when it was created."""
+    terms: str | None = None
+    """`distinct_terms` of the text, worked out where nobody waits for it; None: the store does that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Change a memory of this scope: what is None stays; *metadata* is merged, key by key. Unknown id: "NONE"."""
+    """Change a memory of this scope: what is None stays; *metadata* is merged, key by key. Unknown id: "NONE".
+
+    With *unless_known*, another memory of exactly the same scope that has this *digest* makes it a "DELETE": what it
+    would say is said.
+    """
 
     id: int
     updated_at: int
@@ -60,6 +74,10 @@ class Update:
     vector: Vector | None = None
     digest: bytes | None = None
     metadata: Mapping[str, Any] | None = None
+    unless_known: bool = False
+    origin: Origin | None = None
+    """Of the *text*."""
+    expires_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +101,22 @@ class LedgerRow(NamedTuple):
     tries: int = 0
     job: str = ""
     at: int = 0
+
+
+class HistoryRow(NamedTuple):
+    """What a memory was until an UPDATE gave it another text, or a DELETE ended it. Of one memory, *number* grows with time.
+
+    An ADD has no row: it follows from the oldest row, or from the memory itself.
+    """
+
+    memory_id: int
+    number: int
+    event: Event
+    text: str
+    scope: Scope
+    origin: Origin | None
+    created_at: int
+    at: int
 
 
 class Ledger(NamedTuple):
@@ -116,15 +150,48 @@ class Applied(NamedTuple):
     known: LedgerRow | None = None
 
 
+def history_of(rows: Sequence[HistoryRow], memory: StoredMemory | None) -> list[HistoryEntry]:
+    """The whole story of one memory, oldest first, from its rows (by number) and what it is now, if it is."""
+    entries: list[HistoryEntry] = []
+    lived = False
+    then = [*rows, memory][1:]
+    for row, following in zip(rows, then, strict=True):
+        if not lived:
+            entries.append(HistoryEntry("ADD", None, row.text, row.created_at, row.origin))
+        lived = row.event != "DELETE"
+        if lived and following is not None:
+            entries.append(HistoryEntry(row.event, row.text, following.text, row.at, following.origin))
+        else:
+            entries.append(HistoryEntry(row.event, row.text, None, row.at))
+    if memory is not None and not lived:
+        entries.append(HistoryEntry("ADD", None, memory.text, memory.created_at, memory.origin))
+    return entries
+
+
+def ledger_row(
+    ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
+) -> LedgerRow:
+    """The row that a write leaves where *old* was."""
+    status = ledger.status or ("done" if changes else "no_facts")
+    tries = (old.tries if old is not None else 0) + (status == "failed")
+    return LedgerRow(ledger.key, ledger.content, status, ledger_ids(changes, events), tries, ledger.job, ledger.at)
+
+
 def ledger_ids(changes: Sequence[Change], events: Sequence[tuple[Event, int]]) -> tuple[int, ...]:
     """The *memory_ids* of the row that a write leaves: one per Insert and Update, in order, so that a record that says
-    more the next time is matched with what it said before. 0 stands for an Insert of what was known from elsewhere; an
-    Update of a memory that somebody deleted keeps its id, so that it stays deleted.
+    more the next time is matched with what it said before. 0 stands for what was known from elsewhere; an Update of a
+    memory that somebody deleted keeps its id, so that it stays deleted.
     """
+    if len(changes) == 1 and isinstance(changes[0], Insert):  # nearly always
+        ((event, id),) = events
+        return (id if event == "ADD" else 0,)
     pairs = zip(changes, events, strict=True)
     kept = [(change, event) for change, event in pairs if not isinstance(change, Delete)]
     return tuple(
-        [change.id if isinstance(change, Update) else id if event == "ADD" else 0 for change, (event, id) in kept]
+        [
+            (change.id if event != "DELETE" else 0) if isinstance(change, Update) else id if event == "ADD" else 0
+            for change, (event, id) in kept
+        ]
     )
 
 
@@ -146,8 +213,31 @@ def brevity(length: int) -> float:
     return 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / TYPICAL_LENGTH))
 
 
+class Snapshot(Protocol):
+    """A store as it was at one moment, read page by page while others write to it."""
+
+    async def memories(self, where: Where, *, limit: int, after: int | None = None) -> list[StoredMemory]:
+        """In the order of their ids, from the first id above *after*."""
+        ...
+
+    async def vectors(self, ids: Sequence[int]) -> dict[int, Vector]:
+        """The vectors of those memories that have one."""
+        ...
+
+    async def ledger(self, *, limit: int, after: bytes | None = None) -> list[LedgerRow]:
+        """In the order of their keys."""
+        ...
+
+    async def history(self, *, limit: int, after: tuple[int, int] | None = None) -> list[HistoryRow]:
+        """In the order of (memory_id, number)."""
+        ...
+
+
 class Store(Protocol):
-    """Where memories are kept."""
+    """Where memories are kept. One that has expired is as good as deleted: only `delete` and a Delete see it."""
+
+    takes_turns: bool
+    """Calls of `apply` that are under way at once are worked on one after another, in the order they were made."""
 
     async def open(self, model: str | None) -> None:
         """Make or check what the engine needs. *model* is the embedder's; None for work that needs no vectors.
@@ -178,8 +268,22 @@ class Store(Protocol):
 
     async def count(self, where: Where) -> int: ...
 
+    async def tally(self, by: Grouping, where: Where) -> dict[str | int | None, int]:
+        """How many memories each user, agent or run has (None: nobody), or each day (since 1970, in UTC)."""
+        ...
+
     async def delete(self, where: Where) -> int:
-        """Forget all of them, however many; returns the number."""
+        """Forget all of them for good, however many, and with them their history (of a whole scope: all its history);
+        returns the number.
+        """
+        ...
+
+    async def expire(self) -> int:
+        """Forget for good what has expired; returns the number."""
+        ...
+
+    async def history(self, id: int, scope: Scope) -> list[HistoryEntry]:
+        """What happened to a memory, oldest first; empty if this scope never had one of that id."""
         ...
 
     async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
@@ -196,4 +300,27 @@ class Store(Protocol):
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
         """In how many memories of the user (None: of all) each term stands, and how many memories those are."""
+        ...
+
+    def snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
+        """The store as it is now, for as long as the context lasts."""
+        ...
+
+    async def restore(self, ledger: Sequence[LedgerRow], history: Sequence[HistoryRow]) -> int:
+        """Take in rows as another store had them, in one transaction; what is held already stays as it is.
+        Returns how many were new.
+        """
+        ...
+
+    async def optimize(self) -> bool:
+        """Build what makes a search over very many memories quick, best after many were added; it may take minutes.
+
+        False if there is nothing to build: it is not worth it, or the configuration wants no index.
+        """
+        ...
+
+    async def describe(self) -> dict[str, Any]:
+        """For a person who looks after it: engine, version, place (no password), schema, model, dims, memories,
+        indexes (those in use for vectors), bytes.
+        """
         ...

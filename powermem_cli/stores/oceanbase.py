@@ -14,7 +14,14 @@ from powermem_cli.model import Vector
 from powermem_cli.stores.attempts import Conflict, until_done
 from powermem_cli.stores.base import EVERYTHING, Where
 from powermem_cli.stores.oceanbase_pool import Pool
-from powermem_cli.stores.oceanbase_sql import COLUMNS, OceanBaseStatement, OceanBaseTables, table_statements
+from powermem_cli.stores.oceanbase_sql import (
+    COLUMNS,
+    SINCE_2,
+    OceanBaseStatement,
+    OceanBaseTables,
+    history_statement,
+    table_statements,
+)
 from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
 from powermem_cli.stores.server_tables import Names, ServerTables, Session
 from powermem_cli.stores.sql_where import Statement
@@ -69,7 +76,7 @@ class OceanBaseStore(ServerStore[Pool]):
         self._metric = METRICS[self._metric_name]
         super().__init__(
             f"the collection {collection_name} of OceanBase at {_shown(self._target)}",
-            Names(*(f"`{collection_name}{part}`" for part in ("", "_ledger", "_meta", "_lanes"))),
+            Names(*(f"`{collection_name}{part}`" for part in ("", "_ledger", "_meta", "_history", "_lanes"))),
             embedding_model_dims,
         )
 
@@ -102,8 +109,11 @@ class OceanBaseStore(ServerStore[Pool]):
                 await self._create(session)
                 columns = await self._columns(session)
             tables = self._tables(session)
-            version = (await tables.meta()).get("schema") if COLUMNS.keys() <= columns.keys() else None
-            check_schema(self.place, set(columns), set(COLUMNS), version)
+            needed = set(COLUMNS) - {*SINCE_2}
+            version = (await tables.meta()).get("schema") if needed <= columns.keys() else None
+            check_schema(self.place, set(columns), needed, version)
+            if version == "1":
+                await self._migrate(session, columns)
             self._has_index = await self._index_is_there(session)
             if self._wanted_dims is not None and "embedding" not in columns:
                 await self._add_vectors(session, self._wanted_dims)
@@ -116,6 +126,16 @@ class OceanBaseStore(ServerStore[Pool]):
         rows = f"('store_id', '{uuid.uuid4().hex}'), ('schema', '{SCHEMA}')"
         await session.execute(f"INSERT IGNORE INTO {self.names.meta} (name, value) VALUES {rows}")
         await session.execute(memories)
+
+    async def _migrate(self, session: Session, columns: Mapping[str, str]) -> None:
+        """From version 1 to 2. Nothing here can be rolled back: each step may have been done already, or be done at
+        the same time by another process, which raises Conflict.
+        """
+        await session.execute(history_statement(self.names))
+        for name in SINCE_2:
+            if name not in columns:
+                await session.execute(f"ALTER TABLE {self.names.memories} ADD COLUMN {name} {COLUMNS[name]}")
+        await session.execute(f"UPDATE {self.names.meta} SET value = '2' WHERE name = 'schema'")
 
     async def _columns(self, session: Session) -> dict[str, str]:
         """The columns of the table of memories and their types; none if there is no such table."""
@@ -134,8 +154,24 @@ class OceanBaseStore(ServerStore[Pool]):
     def _transaction(self) -> AbstractAsyncContextManager[Session]:
         return self._opened().transaction()
 
+    def _frozen(self) -> AbstractAsyncContextManager[Session]:
+        return self._opened().frozen()
+
+    async def _describe(self) -> dict[str, Any]:
+        ((version,),) = await self._rows("SELECT version()", ())
+        sql = """SELECT table_name, data_length + index_length FROM information_schema.tables
+            WHERE table_schema = DATABASE()"""
+        sizes = {str(name).lower(): int(size or 0) for name, size in await self._rows(sql, ())}
+        own = [f"{self._prefix}{part}".lower() for part in ("", "_ledger", "_meta", "_history", "_lanes")]
+        async with self._session() as session:
+            self._has_index = await self._index_is_there(session)
+        size = sum(sizes.get(name, 0) for name in own)
+        indexes = [self._index_type] * self._has_index
+        return {"engine": "oceanbase", "version": str(version), "indexes": indexes, "bytes": size}
+
     def _tables(self, session: Session) -> ServerTables:
-        return OceanBaseTables(session, self.names, self._statement, has_vectors="dims" in self._meta)
+        dims = int(self._meta["dims"]) if "dims" in self._meta else None
+        return OceanBaseTables(session, self.names, self._statement, dims=dims)
 
     def _statement(self) -> Statement:
         return OceanBaseStatement()

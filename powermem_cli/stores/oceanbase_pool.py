@@ -19,6 +19,7 @@ CONNECT_TIMEOUT: Final = 5.0  # seconds
 COMMAND_TIMEOUT: Final = 120.0
 LIFETIME: Final = 1800.0  # proxies and load balancers forget a connection that is older
 CONNECTIONS: Final = 8
+LONGEST_LOOK: Final = 36_000_000_000  # µs
 
 _DUPLICATE = {1060, 1062}  # a column, a key
 _BUSY = {
@@ -38,7 +39,7 @@ _FAILURES = (pymysql.err.MySQLError, OSError, asyncio.TimeoutError)
 _FIRST_WORDS = (
     "SET collation_connection = utf8mb4_bin, sql_mode = 'STRICT_ALL_TABLES', autocommit = 1, time_zone = '+00:00', "
     "ob_query_timeout = 120000000, ob_trx_timeout = 600000000, ob_trx_lock_timeout = 5000000, "
-    "ob_hnsw_ef_search = 200, ob_ivf_nprobes = 32"
+    "ob_hnsw_ef_search = 800, ob_ivf_nprobes = 32"
 )
 
 
@@ -59,7 +60,9 @@ class _Connection(aiomysql.Connection):  # type: ignore[misc]
         return f"_binary X'{obj.hex()}'" if isinstance(obj, bytes) else str(super().escape(obj))
 
     def __del__(self) -> None:
-        """Nothing: the driver's own would use an event loop that has ended."""
+        """Closes what is open, without the driver's words about it; an event loop that has ended can't help."""
+        with contextlib.suppress(RuntimeError):
+            self.close()
 
 
 class Pool:
@@ -105,6 +108,19 @@ class Pool:
                 if isinstance(_translated(error, self.place), StoreBusy):
                     raise OutcomeUnknown(self.place) from error
                 raise
+
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[OceanBaseSession]:
+        """A connection of its own that sees all as it was at the first look, for up to ten hours."""
+        first = f"{_FIRST_WORDS}, tx_isolation = 'REPEATABLE-READ', ob_trx_timeout = {LONGEST_LOOK}"
+        connection = await self.connect(init_command=first)
+        try:
+            with self.translated():
+                session = OceanBaseSession(connection)
+                await session.execute("START TRANSACTION READ ONLY")
+                yield session
+        finally:
+            connection.close()
 
     async def run_alone(self, statements: Sequence[str], **changed: Any) -> None:
         """On a connection of their own, however long they take."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
+import numpy as np
+
 from powermem_cli.filters import Value
-from powermem_cli.model import Scope
+from powermem_cli.model import Scope, Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.server_batch import Row
 from powermem_cli.stores.server_tables import LANES, Names, ServerTables, Session
 from powermem_cli.stores.sql_where import JsonTypes, Statement, Text
-from powermem_cli.terms import terms_of
+from powermem_cli.terms import distinct_terms
 
 COLUMNS: Final = {
     "id": "BIGINT NOT NULL PRIMARY KEY",
@@ -27,9 +29,21 @@ COLUMNS: Final = {
     "metadata": "MEDIUMTEXT NOT NULL",
     "terms": "MEDIUMTEXT NOT NULL",  # with a blank on both sides of each
     "length": "INT NOT NULL",  # distinct terms
+    "expires_at": "BIGINT",
+    "origin": "TEXT",  # JSON: [job, file, line, role]
 }
+SINCE_2: Final = ("expires_at", "origin")
+"""Columns that tables of version 1 have not."""
+LONGEST_STATEMENT: Final = 4 * 1024 * 1024  # bytes
 # Texts and vectors in their row as far as they fit, or every search looks elsewhere for each of them.
 _OPTIONS: Final = "DEFAULT CHARSET utf8mb4 COLLATE utf8mb4_bin LOB_INROW_THRESHOLD=16384"
+
+
+def history_statement(names: Names) -> str:
+    return f"""CREATE TABLE IF NOT EXISTS {names.history} (memory_id BIGINT NOT NULL, number BIGINT NOT NULL,
+        event VARCHAR(16) NOT NULL, memory MEDIUMTEXT NOT NULL, user_id VARBINARY(255), agent_id VARBINARY(255),
+        run_id VARBINARY(255), origin TEXT, created_at BIGINT NOT NULL, noted_at BIGINT NOT NULL,
+        PRIMARY KEY (memory_id, number), KEY by_user (user_id)) {_OPTIONS}"""
 
 
 def table_statements(names: Names) -> list[str]:
@@ -41,6 +55,7 @@ def table_statements(names: Names) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS {names.ledger} (record_key VARBINARY(32) PRIMARY KEY,
             content VARBINARY(32) NOT NULL, status VARCHAR(16) NOT NULL, memory_ids MEDIUMTEXT NOT NULL,
             tries INT NOT NULL, job TEXT NOT NULL, noted_at BIGINT NOT NULL) {_OPTIONS}""",
+        history_statement(names),
         f"CREATE TABLE IF NOT EXISTS {names.lanes} (lane INT PRIMARY KEY)",
         f"INSERT IGNORE INTO {names.lanes} VALUES {lanes}",
         f"""CREATE TABLE IF NOT EXISTS {names.memories} ({columns}, KEY by_user (user_id, id),
@@ -99,20 +114,18 @@ class OceanBaseStatement(Statement):
 
 
 class OceanBaseTables(ServerTables):
-    """*has_vectors*: the table has a column for them; it has none before the first."""
+    """*dims*: those of the column for vectors; None if the table has none, as before the first."""
 
-    def __init__(
-        self, session: Session, names: Names, statement: Callable[[], Statement], *, has_vectors: bool
-    ) -> None:
+    def __init__(self, session: Session, names: Names, statement: Callable[[], Statement], *, dims: int | None) -> None:
         super().__init__(session, names, statement)
-        self._has_vectors = has_vectors
+        self._dims = dims
 
     def record(self, row: Row) -> dict[str, Any]:
         record = self.common_record(row)
         if row.text is not None:
-            terms = dict.fromkeys(terms_of(row.text))
-            record |= {"terms": f" {' '.join(terms)} ", "length": len(terms)}
-        if row.vector or (row.vector is not None and self._has_vectors):
+            terms = distinct_terms(row.text) if row.terms is None else row.terms
+            record |= {"terms": f" {terms} ", "length": len(terms.split())}
+        if row.vector or (row.vector is not None and self._dims is not None):
             record |= {"embedding": row.vector or None}
         return record
 
@@ -122,6 +135,21 @@ class OceanBaseTables(ServerTables):
 
     def scope_of(self, values: Sequence[Any]) -> Scope:
         return Scope(*(None if value is None else bytes(value).decode() for value in values))
+
+    async def vectors(self, ids: Sequence[int]) -> dict[int, Vector]:
+        """Number by number, each the product with an axis: a vector as such comes with six digits only."""
+        dims = self._dims or 0
+        axes = np.eye(dims, dtype="<f4")
+        at_once = max(1, LONGEST_STATEMENT // (8 * dims + 64)) if dims else 1
+        found: dict[int, list[float]] = {}
+        for start in range(0, dims, at_once):
+            statement = self.statement()
+            axis = [f"inner_product(embedding, {statement.bind(one.tobytes())})" for one in axes[start:][:at_once]]
+            condition = f"{statement.one_of('id', list(ids))} AND embedding IS NOT NULL"
+            sql = f"SELECT id, {', '.join(axis)} FROM {self.names.memories} WHERE {condition}"
+            for id, *numbers in await self.session.rows(sql, statement.values):
+                found.setdefault(id, []).extend(numbers)
+        return {id: np.array(numbers, "<f4").tobytes() for id, numbers in found.items()}
 
     async def lock_lanes(self, lanes: Sequence[int]) -> None:
         statement = self.statement()

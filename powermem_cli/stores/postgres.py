@@ -19,7 +19,14 @@ from powermem_cli.errors import ConfigError, StoreBusy, StoreError, StoreFull
 from powermem_cli.model import Vector
 from powermem_cli.stores.attempts import Conflict, OutcomeUnknown
 from powermem_cli.stores.base import Where
-from powermem_cli.stores.postgres_sql import COLUMNS, PostgresStatement, PostgresTables, table_statements
+from powermem_cli.stores.postgres_sql import (
+    COLUMNS,
+    SINCE_2,
+    PostgresStatement,
+    PostgresTables,
+    migration_to_2,
+    table_statements,
+)
 from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
 from powermem_cli.stores.server_tables import Names, ServerTables, Session
 from powermem_cli.stores.sql_where import Statement
@@ -39,7 +46,7 @@ _SETTINGS = {
     "jit": "off",  # it takes longer than the queries
     "plan_cache_mode": "force_custom_plan",  # a plan for any user is a bad one for this user
     "hnsw.iterative_scan": "strict_order",  # or a filter leaves fewer than were asked for
-    "hnsw.ef_search": "200",
+    "hnsw.ef_search": "800",
 }
 
 
@@ -70,7 +77,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
         self._target = {"dsn": dsn, "host": host, "port": port, "user": user, "password": password, "database": dbname}
         super().__init__(
             f"the collection {collection_name} of PostgreSQL at {_shown(self._target)}",
-            Names(*(self._name(part) for part in ("", "_ledger", "_meta"))),
+            Names(*(self._name(part) for part in ("", "_ledger", "_meta", "_history"))),
             embedding_model_dims,
         )
         self._vector_schema = ""
@@ -149,16 +156,42 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
         version = None
         if await connection.fetchval("SELECT to_regclass($1)", self.names.meta) is not None:
             version = await connection.fetchval(f"SELECT value FROM {self.names.meta} WHERE name = 'schema'")
-        check_schema(self.place, {row["attname"] for row in rows}, {*COLUMNS, "embedding"}, version)
+        columns = {row["attname"] for row in rows}
+        check_schema(self.place, columns, {*COLUMNS, "embedding"} - {*SINCE_2}, version)
+        if version == "1":
+            for sql in migration_to_2(self.names, self._prefix):
+                await connection.execute(sql)
+            await connection.execute(f"UPDATE {self.names.meta} SET value = '2' WHERE name = 'schema'")
 
     async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
         schema = self._vector_schema.strip('"').replace('""', '"')
-        await connection.set_type_codec("vector", schema=schema, encoder=_encoded, decoder=bytes, format="binary")
+        await connection.set_type_codec("vector", schema=schema, encoder=_encoded, decoder=_decoded, format="binary")
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
         async with self._lent() as connection:
             yield PostgresSession(connection, self._schema)
+
+    @contextlib.asynccontextmanager
+    async def _frozen(self) -> AsyncIterator[Session]:
+        async with (
+            self._lent() as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield PostgresSession(connection, self._schema)
+
+    async def _describe(self) -> dict[str, Any]:
+        tables = (self.names.memories, self.names.ledger, self.names.meta, self.names.history)
+        sizes = " + ".join(f"pg_total_relation_size(to_regclass($${name}$$))" for name in tables)
+        ((server, vectors, size),) = await self._rows(
+            f"""SELECT current_setting('server_version'),
+            (SELECT extversion FROM pg_extension WHERE extname = 'vector'), {sizes}""",
+            (),
+        )
+        async with self._lent() as connection:
+            self._has_index = await self._index_is_valid(connection)
+        version = f"{server}, pgvector {vectors}"
+        return {"engine": "postgres", "version": version, "indexes": ["HNSW"] * self._has_index, "bytes": int(size)}
 
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Session]:
@@ -352,6 +385,10 @@ async def _keep(_: Any) -> None:
 def _encoded(vector: Vector) -> bytes:
     """The form pgvector reads: dimensions, two empty bytes, then the numbers, all big-endian."""
     return struct.pack(">HH", len(vector) // 4, 0) + np.frombuffer(vector, "<f4").astype(">f4").tobytes()
+
+
+def _decoded(value: bytes) -> Vector:
+    return np.frombuffer(value, ">f4", offset=4).astype("<f4").tobytes()
 
 
 def _quoted(name: str) -> str:

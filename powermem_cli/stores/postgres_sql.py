@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 from powermem_cli.filters import Value
+from powermem_cli.model import Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.server_batch import Row
 from powermem_cli.stores.server_tables import Names, ServerTables, Session
 from powermem_cli.stores.sql_where import JsonTypes, Statement, Text
-from powermem_cli.terms import terms_of
+from powermem_cli.terms import distinct_terms
 
 COLUMNS: Final = {
     # The order: fixed widths first, so that no bytes are lost to alignment.
@@ -27,7 +28,27 @@ COLUMNS: Final = {
     "facets": "jsonb NOT NULL GENERATED ALWAYS AS (metadata::jsonb) STORED",
     # An array, not a tsvector: that may have 1 MB at most, and its parser has a mind of its own.
     "terms": 'text[] COLLATE "C" NOT NULL',
+    "expires_at": "bigint",
+    "origin": "text",  # JSON: [job, file, line, role]
 }
+SINCE_2: Final = ("expires_at", "origin")
+"""Columns that tables of version 1 have not."""
+
+
+def history_statements(names: Names, prefix: str) -> list[str]:
+    return [
+        f"""CREATE TABLE {names.history} (memory_id bigint NOT NULL, number bigint NOT NULL, event text NOT NULL,
+            memory text COLLATE "C" NOT NULL, user_id text COLLATE "C", agent_id text COLLATE "C",
+            run_id text COLLATE "C", origin text, created_at bigint NOT NULL, noted_at bigint NOT NULL,
+            PRIMARY KEY (memory_id, number))""",
+        f'CREATE INDEX "{prefix}_history_user" ON {names.history} (user_id)',
+        f'CREATE INDEX "{prefix}_expiry" ON {names.memories} (expires_at) WHERE expires_at IS NOT NULL',
+    ]
+
+
+def migration_to_2(names: Names, prefix: str) -> list[str]:
+    columns = ", ".join(f"ADD COLUMN {name} {COLUMNS[name]}" for name in SINCE_2)
+    return [f"ALTER TABLE {names.memories} {columns}", *history_statements(names, prefix)]
 
 
 def table_statements(names: Names, prefix: str, vector: str) -> list[str]:
@@ -48,6 +69,7 @@ def table_statements(names: Names, prefix: str, vector: str) -> list[str]:
         f'CREATE INDEX "{prefix}_digest" ON {memories} (digest)',
         f'CREATE INDEX "{prefix}_terms" ON {memories} USING gin (terms)',
         f'CREATE INDEX "{prefix}_facets" ON {memories} USING gin (facets jsonb_path_ops)',
+        *history_statements(names, prefix),
     ]
 
 
@@ -114,10 +136,14 @@ class PostgresTables(ServerTables):
     def record(self, row: Row) -> dict[str, Any]:
         record = self.common_record(row)
         if row.text is not None:
-            record["terms"] = list(dict.fromkeys(terms_of(row.text)))
+            record["terms"] = (distinct_terms(row.text) if row.terms is None else row.terms).split()
         if row.vector is not None:
             record["embedding"] = row.vector or None
         return record
+
+    async def vectors(self, ids: Sequence[int]) -> dict[int, Vector]:
+        sql = f"SELECT id, embedding FROM {self.names.memories} WHERE id = ANY($1) AND embedding IS NOT NULL"
+        return {id: vector for id, vector in await self.session.rows(sql, (list(ids),))}  # noqa: C416 - rows are no pairs to the driver
 
     async def lock_lanes(self, lanes: Sequence[int]) -> None:
         sql = "SELECT pg_advisory_xact_lock($1, lane) FROM unnest($2::int[]) lane"

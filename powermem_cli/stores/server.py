@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Generic, TypeVar
 
+from powermem_cli import times
 from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreCorrupt, StoreError
-from powermem_cli.model import Hit, StoredMemory, Vector
+from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
 from powermem_cli.stores.attempts import OutcomeUnknown, until_done
-from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Applied, Delete, LedgerRow, Where, Write, rarity
+from powermem_cli.stores.base import (
+    DAY,
+    EVERYTHING,
+    TYPICAL_LENGTH,
+    Applied,
+    Delete,
+    Grouping,
+    HistoryRow,
+    LedgerRow,
+    Snapshot,
+    Where,
+    Write,
+    history_of,
+    rarity,
+)
 from powermem_cli.stores.ids import IdSource, Numbering
 from powermem_cli.stores.server_batch import Batch, Trace, landed
-from powermem_cli.stores.server_tables import MEMORY_COLUMNS, Names, ServerTables, Session
+from powermem_cli.stores.server_snapshot import ServerSnapshot
+from powermem_cli.stores.server_tables import HISTORY_COLUMNS, MEMORY_COLUMNS, Names, ServerTables, Session
 from powermem_cli.stores.sql_where import Statement
 
 T = TypeVar("T")
 Pool = TypeVar("Pool")
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 """The version of the tables. A store of a higher one is left alone."""
 
 EXACT_UP_TO: Final = 50_000
@@ -32,6 +49,8 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
 class ServerStore(ABC, Generic[Pool]):
     """A Store whose tables lie on a server. A subclass knows the driver, the tables and the dialect."""
+
+    takes_turns = False
 
     def __init__(self, place: str, names: Names, embedding_model_dims: int | None) -> None:
         self.place = place
@@ -59,6 +78,14 @@ class ServerStore(ABC, Generic[Pool]):
         """A connection in a transaction: committed at the end, rolled back by an exception. A commit whose answer
         is lost raises OutcomeUnknown.
         """
+
+    @abstractmethod
+    def _frozen(self) -> AbstractAsyncContextManager[Session]:
+        """A connection in a transaction that reads, and sees nothing of what others commit meanwhile."""
+
+    @abstractmethod
+    async def _describe(self) -> dict[str, Any]:
+        """What only this engine can say of itself: engine, version, indexes, bytes."""
 
     @abstractmethod
     def _tables(self, session: Session) -> ServerTables: ...
@@ -151,19 +178,83 @@ class ServerStore(ABC, Generic[Pool]):
         sql = f"SELECT count(*) FROM {self.names.memories} WHERE {statement.where(where)}"
         return int((await self._rows(sql, statement.values))[0][0])
 
+    async def tally(self, by: Grouping, where: Where) -> dict[str | int | None, int]:
+        statement = self._statement()
+        condition = statement.where(where)
+        column = f"(created_at - mod(mod(created_at, {DAY}) + {DAY}, {DAY})) / {DAY}" if by == "day" else by
+        sql = f"SELECT {column} AS g, count(*) FROM {self.names.memories} WHERE {condition} GROUP BY g"
+
+        async def work(tables: ServerTables) -> dict[str | int | None, int]:
+            rows = await tables.session.rows(sql, statement.values)
+            if by == "day":
+                return {int(day): int(number) for day, number in rows}
+            return {tables.scope_of((name, None, None)).user_id: int(number) for name, number in rows}
+
+        return await self._read(work)
+
     async def delete(self, where: Where) -> int:
         statement = self._statement()
-        sql = f"DELETE FROM {self.names.memories} WHERE {statement.where(where)}"
+        condition = statement.where(where, expired=True)
+        return await self._delete(condition, statement, all_history=where.filter is None and where.ids is None)
+
+    async def expire(self) -> int:
+        statement = self._statement()
+        return await self._delete(f"expires_at <= {statement.bind(times.now())}", statement)
+
+    async def _delete(self, condition: str, statement: Statement, *, all_history: bool = False) -> int:
+        """*all_history*: the condition is one of scope alone, and history has the columns for it, too."""
+        memories, history = self.names.memories, self.names.history
+        past = condition if all_history else f"memory_id IN (SELECT id FROM {memories} WHERE {condition})"
         deleted = 0
 
         async def attempt() -> None:
             nonlocal deleted
             async with self._transaction() as session:
+                await session.execute(f"DELETE FROM {history} WHERE {past}", statement.values)
+                number = await session.execute(f"DELETE FROM {memories} WHERE {condition}", statement.values)
                 # After a commit whose answer was lost, nothing is left to count: the first attempt's number stands.
-                deleted = max(deleted, await session.execute(sql, statement.values))
+                deleted = max(deleted, number)
 
         await until_done(attempt)
         return deleted
+
+    async def history(self, id: int, scope: Scope) -> list[HistoryEntry]:
+        statement = self._statement()
+        condition = f"memory_id = {statement.bind(id)} AND {statement.where(Where(scope), expired=True)}"
+        sql = f"SELECT {', '.join(HISTORY_COLUMNS)} FROM {self.names.history} WHERE {condition} ORDER BY number"
+        now = self._statement()
+        memory = f"""SELECT {MEMORY_COLUMNS} FROM {self.names.memories}
+            WHERE id = {now.bind(id)} AND {now.where(Where(scope), expired=True)}"""
+
+        async def attempt() -> list[HistoryEntry]:
+            async with self._frozen() as session:
+                tables = self._tables(session)
+                past = [tables.history_row_of(row) for row in await session.rows(sql, statement.values)]
+                there = [tables.memory_of(row) for row in await session.rows(memory, now.values)]
+                return history_of(past, there[0] if there else None)
+
+        return await until_done(attempt)
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        async with self._frozen() as session:
+            await session.rows(f"SELECT name FROM {self.names.meta}")  # the moment is that of the first look
+            yield ServerSnapshot(self._tables(session), "dims" in self._meta)
+
+    async def restore(self, ledger: Sequence[LedgerRow], history: Sequence[HistoryRow]) -> int:
+        async def attempt() -> int:
+            async with self._transaction() as session:
+                return await self._tables(session).restore(ledger, history)
+
+        return await until_done(attempt)
+
+    async def describe(self) -> dict[str, Any]:
+        await self._read_meta()
+        meta = self._meta
+        dims = int(meta["dims"]) if "dims" in meta else None
+        known = {"place": self.place, "schema": SCHEMA, "model": meta.get("model"), "dims": dims}
+        ((memories,),) = await self._rows(f"SELECT count(*) FROM {self.names.memories}", ())
+        return known | {"memories": memories} | await self._describe()
 
     async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
         if not vector or limit <= 0:

@@ -6,9 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from powermem_cli import times
 from powermem_cli.filters import Filter
-from powermem_cli.model import Event, Scope, Vector
-from powermem_cli.stores.base import Applied, Change, Insert, Ledger, LedgerRow, Update, Write, ledger_ids
+from powermem_cli.model import Event, Origin, Scope, Vector
+from powermem_cli.stores.base import (
+    Applied,
+    Change,
+    Delete,
+    HistoryRow,
+    Insert,
+    Ledger,
+    LedgerRow,
+    Update,
+    Write,
+    ledger_row,
+)
 
 Content = tuple[bytes, Scope]
 """The digest of a text and whose it is: what two memories share that are the same."""
@@ -16,7 +28,9 @@ Content = tuple[bytes, Scope]
 
 @dataclass(slots=True)
 class Row:
-    """A memory as a batch leaves it; *text* and *vector* are None where the stored ones stay."""
+    """A memory as a batch leaves it; *text* and *vector* are None where the stored ones stay. *said* is its text,
+    *terms* its distinct terms if they were worked out already.
+    """
 
     id: int
     scope: Scope
@@ -26,6 +40,13 @@ class Row:
     updated_at: int
     text: str | None = None
     vector: Vector | None = None
+    origin: Origin | None = None
+    expires_at: int | None = None
+    said: str = ""
+    terms: str | None = None
+
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= times.now()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,8 @@ class Tables(Protocol):
 
     async def update_row(self, row: Row) -> None: ...
 
+    async def insert_history(self, rows: Sequence[HistoryRow]) -> None: ...
+
     async def insert_ledger(self, rows: Sequence[LedgerRow]) -> None: ...
 
     async def update_ledger(self, rows: Sequence[LedgerRow]) -> None: ...
@@ -71,6 +94,7 @@ class _Pending:
     inserted: dict[int, Row] = field(default_factory=dict)
     updated: dict[int, Row] = field(default_factory=dict)
     deleted: list[int] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
 
 
 class Batch:
@@ -109,8 +133,9 @@ class Batch:
         if keys:
             self._ledger = await self._tables.ledger_rows(sorted(keys))
         asking = [change for change in changes if isinstance(change, Insert) and change.unless_known]
-        if asking:
-            await self._tables.lock_contents({change.scope for change in asking})
+        scopes = {change.scope for change in changes if not isinstance(change, Delete) and change.unless_known}
+        if scopes:
+            await self._tables.lock_contents(scopes)
         for among in {change.among for change in asking}:
             await self._find_repeats([change for change in asking if change.among == among])
         ids = {change.id for change in changes if change.id is not None}
@@ -139,8 +164,12 @@ class Batch:
         row = self._rows.get(change.id)
         if row is None or not _covers(change.scope, row.scope):
             return "NONE", 0
+        if isinstance(change, Update) and row.has_expired():
+            return "NONE", 0
         self._changed_stored = True
-        return self._update(row, change) if isinstance(change, Update) else self._delete(row)
+        if isinstance(change, Delete) or (change.unless_known and await self._has_twin(row, change)):
+            return self._delete(row)
+        return self._update(row, change)
 
     async def _insert(self, new: Insert) -> tuple[Event, int]:
         if new.unless_known and (known := await self._known_repeat(new)) is not None:
@@ -148,7 +177,9 @@ class Batch:
         if new.id is not None and new.id in self._rows:
             return "NONE", new.id
         id = new.id if new.id is not None else self._new_id()
-        row = Row(id, new.scope, new.digest, dict(new.metadata), new.created_at, new.created_at, new.text, new.vector)
+        updated_at = new.created_at if new.updated_at is None else new.updated_at
+        row = Row(id, new.scope, new.digest, dict(new.metadata), new.created_at, updated_at, new.text, new.vector)
+        row.origin, row.expires_at, row.said, row.terms = new.origin, new.expires_at, new.text, new.terms
         self._rows[id] = self._added[id] = self._pending.inserted[id] = row
         self._fresh.setdefault(_content(new), id)
         return "ADD", id
@@ -161,11 +192,25 @@ class Batch:
             return (await self._tables.repeats([content], new.among)).get(content)
         return self._repeats.get((content, new.among), self._fresh.get(content))
 
+    async def _has_twin(self, row: Row, change: Update) -> bool:
+        """Whether another memory of the same scope says already what this one shall."""
+        if change.digest is None:
+            return False
+        await self._flush()
+        content = change.digest, row.scope
+        return (await self._tables.repeats([content], None)).get(content, row.id) != row.id
+
     def _update(self, row: Row, change: Update) -> tuple[Event, int]:
         row.updated_at = change.updated_at
         row.metadata |= change.metadata or {}
         if change.text is not None:
-            row.text = change.text
+            if change.text != row.said:
+                self._remember(row, "UPDATE", change.updated_at)
+            row.text = row.said = change.text
+            row.terms = None
+            row.origin = change.origin
+        if change.expires_at is not None:
+            row.expires_at = change.expires_at
         if change.vector is not None:
             row.vector = change.vector
         if change.digest is not None:
@@ -175,6 +220,7 @@ class Batch:
         return "UPDATE", row.id
 
     def _delete(self, row: Row) -> tuple[Event, int]:
+        self._remember(row, "DELETE", times.now())
         del self._rows[row.id]
         self._pending.updated.pop(row.id, None)
         if self._pending.inserted.pop(row.id, None) is None:
@@ -183,14 +229,15 @@ class Batch:
             self._removed.append(row.id)
         return "DELETE", row.id
 
+    def _remember(self, row: Row, event: Event, at: int) -> None:
+        """Keep what a memory says until now."""
+        past = HistoryRow(row.id, self._new_id(), event, row.said, row.scope, row.origin, row.created_at, at)
+        self._pending.history.append(past)
+
     def _note(
         self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
     ) -> None:
-        ids = ledger_ids(changes, events)
-        status = ledger.status or ("done" if changes else "no_facts")
-        tries = (old.tries if old is not None else 0) + (status == "failed")
-        row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
-        self._ledger[ledger.key] = self._noted[ledger.key] = row
+        self._ledger[ledger.key] = self._noted[ledger.key] = ledger_row(ledger, old, changes, events)
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, _Pending()
@@ -201,6 +248,7 @@ class Batch:
         for row in sorted(pending.updated.values(), key=lambda row: row.id):
             await self._tables.update_row(row)
             row.text = row.vector = None
+        await self._tables.insert_history(pending.history)
 
 
 async def landed(tables: Tables, trace: Trace) -> bool:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from powermem_cli.filters import Filter
-from powermem_cli.model import Scope, StoredMemory
+from powermem_cli.model import Origin, Scope, StoredMemory, Vector
 from powermem_cli.rules import canonical_json
-from powermem_cli.stores.base import LedgerRow, Where
+from powermem_cli.stores.base import HistoryRow, LedgerRow, Where
 from powermem_cli.stores.server_batch import Content, Row
 from powermem_cli.stores.sql_where import Statement
 
-MEMORY_COLUMNS: Final = "id, memory, user_id, agent_id, run_id, metadata, created_at, updated_at"
+MEMORY_COLUMNS: Final = "id, memory, user_id, agent_id, run_id, metadata, created_at, updated_at, origin, expires_at"
 LEDGER_COLUMNS: Final = ("record_key", "content", "status", "memory_ids", "tries", "job", "noted_at")
+HISTORY_COLUMNS: Final = (
+    *("memory_id", "number", "event", "memory", "user_id", "agent_id", "run_id", "origin", "created_at", "noted_at"),
+)
 LANES: Final = 64
 """Writers that must know whether a text is held already take the lane of its scope: a lock each, and few of them."""
 
@@ -45,6 +48,7 @@ class Names:
     memories: str
     ledger: str
     meta: str
+    history: str
     lanes: str = ""
 
 
@@ -61,6 +65,10 @@ class ServerTables(ABC):
         """Column → value, as the driver takes it, of all that a row brings with it."""
 
     @abstractmethod
+    async def vectors(self, ids: Sequence[int]) -> dict[int, Vector]:
+        """The vectors of those memories that have one, to the bit. There is a column for them."""
+
+    @abstractmethod
     async def lock_lanes(self, lanes: Sequence[int]) -> None: ...
 
     def scope_values(self, scope: Scope) -> tuple[Any, Any, Any]:
@@ -71,8 +79,14 @@ class ServerTables(ABC):
 
     def memory_of(self, row: Sequence[Any]) -> StoredMemory:
         """A row of MEMORY_COLUMNS."""
-        id, text, *scope, metadata, created_at, updated_at = row
-        return StoredMemory(id, text, self.scope_of(scope), json.loads(metadata), created_at, updated_at)
+        id, text, *scope, metadata, created_at, updated_at, origin, expires_at = row
+        whose, found = self.scope_of(scope), json.loads(metadata)
+        return StoredMemory(id, text, whose, found, created_at, updated_at, origin_of(origin), expires_at)
+
+    def history_row_of(self, row: Sequence[Any]) -> HistoryRow:
+        """A row of HISTORY_COLUMNS."""
+        id, number, event, text, *scope, origin, created_at, at = row
+        return HistoryRow(id, number, event, text, self.scope_of(scope), origin_of(origin), created_at, at)
 
     async def meta(self) -> dict[str, str]:
         rows = await self.session.rows(f"SELECT name, value FROM {self.names.meta}")
@@ -90,7 +104,7 @@ class ServerTables(ABC):
         )
         if lock:
             sql += " ORDER BY record_key FOR UPDATE"
-        found = [_ledger_row(row) for row in await self.session.rows(sql, statement.values)]
+        found = [ledger_row_of(row) for row in await self.session.rows(sql, statement.values)]
         return {row.key: row for row in found}
 
     async def lock_contents(self, scopes: Iterable[Scope]) -> None:
@@ -108,12 +122,15 @@ class ServerTables(ABC):
 
     async def rows(self, ids: Iterable[int]) -> dict[int, Row]:
         statement = self.statement()
-        sql = f"""SELECT id, digest, metadata, created_at, updated_at, user_id, agent_id, run_id
+        sql = f"""SELECT digest, {MEMORY_COLUMNS}
             FROM {self.names.memories} WHERE {statement.one_of("id", list(ids))} ORDER BY id FOR UPDATE"""
-        return {
-            id: Row(id, self.scope_of(scope), bytes(digest), json.loads(metadata), created_at, updated_at)
-            for id, digest, metadata, created_at, updated_at, *scope in await self.session.rows(sql, statement.values)
-        }
+        found: dict[int, Row] = {}
+        for digest, *row in await self.session.rows(sql, statement.values):
+            held = self.memory_of(row)
+            times = held.created_at, held.updated_at
+            found[held.id] = Row(held.id, held.scope, bytes(digest), dict(held.metadata), *times, said=held.text)
+            found[held.id].origin, found[held.id].expires_at = held.origin, held.expires_at
+        return found
 
     async def delete_rows(self, ids: Sequence[int]) -> None:
         statement = self.statement()
@@ -134,6 +151,14 @@ class ServerTables(ABC):
         sql = f"UPDATE {self.names.memories} SET {settings} WHERE id = {statement.bind(id)}"
         await self.session.execute(sql, statement.values)
 
+    async def insert_history(self, rows: Sequence[HistoryRow]) -> None:
+        if rows:
+            values = [
+                (*row[:4], *self.scope_values(row.scope), origin_text(row.origin), row.created_at, row.at)
+                for row in rows
+            ]
+            await self.session.insert(self.names.history, HISTORY_COLUMNS, values)
+
     async def insert_ledger(self, rows: Sequence[LedgerRow]) -> None:
         if rows:
             await self.session.insert(self.names.ledger, LEDGER_COLUMNS, [_ledger_values(row) for row in rows])
@@ -143,17 +168,41 @@ class ServerTables(ABC):
             values = [_ledger_values(row) for row in rows]
             await self.session.insert(self.names.ledger, LEDGER_COLUMNS, values, key="record_key")
 
+    async def restore(self, ledger: Sequence[LedgerRow], history: Sequence[HistoryRow]) -> int:
+        """Rows of another store; those whose keys are held already stay as they are. The number of new ones."""
+        held = await self.ledger_rows(sorted(row.key for row in ledger)) if ledger else {}
+        new_rows = [row for row in ledger if row.key not in held]
+        await self.insert_ledger(new_rows)
+        statement = self.statement()
+        known: set[tuple[int, int]] = set()
+        if history:
+            ids = sorted({row.memory_id for row in history})
+            sql = f"SELECT memory_id, number FROM {self.names.history} WHERE {statement.one_of('memory_id', ids)}"
+            known = {(id, number) for id, number in await self.session.rows(sql, statement.values)}
+        past = [row for row in history if (row.memory_id, row.number) not in known]
+        await self.insert_history(past)
+        return len(new_rows) + len(past)
+
     def common_record(self, row: Row) -> dict[str, Any]:
         """What every engine keeps in the same form."""
         user_id, agent_id, run_id = self.scope_values(row.scope)
         record = {"id": row.id, "user_id": user_id, "agent_id": agent_id, "run_id": run_id, "digest": row.digest}
         record |= {"metadata": canonical_json(row.metadata), "created_at": row.created_at, "updated_at": row.updated_at}
+        record |= {"origin": origin_text(row.origin), "expires_at": row.expires_at}
         if row.text is not None:
             record["memory"] = row.text
         return record
 
 
-def _ledger_row(row: Sequence[Any]) -> LedgerRow:
+def origin_of(text: str | None) -> Origin | None:
+    return None if text is None else Origin(*json.loads(text))
+
+
+def origin_text(origin: Origin | None) -> str | None:
+    return None if origin is None else json.dumps(origin, ensure_ascii=False)
+
+
+def ledger_row_of(row: Sequence[Any]) -> LedgerRow:
     key, content, status, ids, tries, job, at = row
     return LedgerRow(bytes(key), bytes(content), status, tuple(json.loads(ids)), tries, job, at)
 

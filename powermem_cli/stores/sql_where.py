@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from powermem_cli import times
 from powermem_cli.filters import LARGEST_INTEGER, All, Filter, Not, Test, Value
 from powermem_cli.stores.base import Where
 
@@ -96,8 +97,8 @@ class Statement(ABC):
     @abstractmethod
     def lower(self, characters: str) -> str: ...
 
-    def where(self, where: Where) -> str:
-        """Scope comes first and is ANDed: no filter can widen it."""
+    def where(self, where: Where, *, expired: bool = False) -> str:
+        """Scope comes first and is ANDed: no filter can widen it. *expired*: what has expired is among them."""
         scope = (
             ("user_id", where.scope.user_id),
             ("agent_id", where.scope.agent_id),
@@ -106,6 +107,8 @@ class Statement(ABC):
         parts = [f"{self.text_column(name).exact} = {self._exact(id)}" for name, id in scope if id is not None]
         if where.ids is not None:
             parts.append(self.one_of("id", where.ids) if where.ids else FALSE)
+        if not expired:
+            parts.append(f"(expires_at IS NULL OR expires_at > {self.bind(times.now())})")
         if where.filter is not None:
             parts.append(self.filter(where.filter))
         return _joined(parts, " AND ", TRUE)

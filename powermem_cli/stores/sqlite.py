@@ -6,14 +6,27 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 import apsw
 
-from powermem_cli.errors import ConfigError, StoreError
-from powermem_cli.model import Hit, StoredMemory, Vector
-from powermem_cli.stores.base import TYPICAL_LENGTH, Applied, LedgerRow, Where, Write, rarity
-from powermem_cli.stores.sqlite_connection import Connection, make_private
+from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
+from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
+from powermem_cli.stores.base import (
+    DAY,
+    TYPICAL_LENGTH,
+    Applied,
+    Grouping,
+    HistoryRow,
+    LedgerRow,
+    Snapshot,
+    Where,
+    Write,
+    rarity,
+)
+from powermem_cli.stores.sqlite_connection import Connection, read_snapshot
+from powermem_cli.stores.sqlite_file import DAMAGED, Access, settle_file
+from powermem_cli.stores.sqlite_moving import SqliteSnapshot, describe, history, restore
 from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     SELECT_MEMORY,
@@ -27,14 +40,16 @@ from powermem_cli.stores.sqlite_rows import (
     user_number,
     user_prefix,
 )
-from powermem_cli.stores.sqlite_schema import prepare
+from powermem_cli.stores.sqlite_schema import is_current, prepare
 from powermem_cli.stores.sqlite_where import compile_where
 from powermem_cli.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
-CANDIDATES: Final = 1000  # nearest by signs that are looked at again by value
+CANDIDATES: Final = 1000  # nearest by signs that are looked at again by value, and
+CANDIDATES_OF: Final = 12  # one in so many of a larger store, which recall@10 = 0.98 takes at 100,000 memories, up to
+MOST_CANDIDATES: Final = 20_000
 DEFAULT_COLLECTION: Final = "memories"
 
 
@@ -42,9 +57,12 @@ class SqliteStore:
     """A store in the file *path*, made when it is missing (with its folder, private to the user).
 
     A *collection_name* other than "memories" is a file of its own beside it: `powermem.db` → `powermem.notes.db`.
+    With *access* "write" it must be there already; with "read" nothing is written to it, so it may be read-only.
     """
 
-    def __init__(self, path: str, collection_name: str = DEFAULT_COLLECTION) -> None:
+    takes_turns = True
+
+    def __init__(self, path: str, collection_name: str = DEFAULT_COLLECTION, access: Access = "create") -> None:
         if not path or path == ":memory:":
             raise ConfigError("the SQLite store needs the path of a file", hint="set SQLITE_PATH or --db")
         if not collection_name or any(c in collection_name for c in "/\\\0"):
@@ -52,6 +70,10 @@ class SqliteStore:
         self.path = Path(path).expanduser()
         if collection_name != DEFAULT_COLLECTION:
             self.path = self.path.with_name(f"{self.path.stem}.{collection_name}{self.path.suffix}")
+        if access not in get_args(Access):
+            raise ConfigError(f"access is create, write or read, not {access!r}", code="config.value")
+        self._access = access
+        self._is_open = False
         self._model: str | None = None
         self._writing: Connection | None = None
         self._writer = Writer(self.path)
@@ -60,12 +82,13 @@ class SqliteStore:
         self._turns = asyncio.Semaphore(READERS)  # of that loop
 
     async def open(self, model: str | None) -> None:
-        make_private(self.path)
-        connection = self._writing = await Connection.opened(self.path)
-        self._model = model
+        settle_file(self.path, self._access)
+        self._model, self._is_open = model, True
         try:
-            await connection.run(lambda db: prepare(db, self.path))
-            made_by = await connection.run(lambda db: meta(db, "model"))
+            if self._access != "read" or not await self._read(lambda db: is_current(db, self.path)):
+                connection = self._writing = await Connection.opened(self.path)
+                await connection.run(lambda db: prepare(db, self.path))
+            made_by = await self._looking(lambda db: meta(db, "model"))
             if model is not None and made_by is not None and made_by != model:
                 raise mismatch(self.path, str(made_by), model)
         except BaseException:
@@ -74,7 +97,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         connections = [*self._idle, *([self._writing] if self._writing is not None else [])]
-        self._idle, self._writing = [], None
+        self._idle, self._writing, self._is_open = [], None, False
         for connection in connections:
             await connection.close()
 
@@ -85,8 +108,7 @@ class SqliteStore:
         return await self._write(lambda db: self._writer.apply(db, writes, self._model))
 
     async def known(self, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
-        # On the writing connection: its cache holds the ledger, and an ingestion needs no second one.
-        return await self._opened().run(lambda db: ledger_rows(db, keys))
+        return await self._looking(lambda db: ledger_rows(db, keys))
 
     async def find(self, where: Where, *, limit: int, offset: int = 0, after: int | None = None) -> list[StoredMemory]:
         condition, values = compile_where(where)
@@ -99,8 +121,24 @@ class SqliteStore:
         condition, values = compile_where(where)
         return await self._read(lambda db: count(db, f"SELECT count(*) FROM memories m WHERE {condition}", values))
 
+    async def tally(self, by: Grouping, where: Where) -> dict[str | int | None, int]:
+        condition, values = compile_where(where)
+        # A day begins at midnight before 1970, too: the remainder of a negative number is negative here.
+        column = f"(m.created_at - (m.created_at % {DAY} + {DAY}) % {DAY}) / {DAY}" if by == "day" else f"m.{by[:-3]}"
+        name = "g" if by == "day" else "(SELECT name FROM names WHERE number = g)"
+        sql = (
+            f"SELECT {name}, n FROM (SELECT {column} AS g, count(*) AS n FROM memories m WHERE {condition} GROUP BY g)"
+        )
+        return await self._read(lambda db: dict(db.execute(sql, values)))
+
     async def delete(self, where: Where) -> int:
         return await self._write(lambda db: self._writer.delete(db, where))
+
+    async def expire(self) -> int:
+        return await self._write(self._writer.expire)
+
+    async def history(self, id: int, scope: Scope) -> list[HistoryEntry]:
+        return await self._read(lambda db: history(db, id, scope))
 
     async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
         if not vector or limit <= 0:
@@ -116,8 +154,13 @@ class SqliteStore:
 
         def work(db: apsw.Connection) -> list[Hit]:
             self._check_dims(db, vector)
-            rows: Any = db.execute(sql, (vector, *values, vector, max(CANDIDATES, limit), limit))
-            return [Hit(id, 1 - distance * distance / 2) for id, distance in rows]
+            share = int(meta(db, "memories") or 0) // CANDIDATES_OF
+            candidates = max(CANDIDATES, limit, min(share, MOST_CANDIDATES))
+            rows: Any = db.execute(sql, (vector, *values, vector, candidates, limit))
+            hits = [(id, distance) for id, distance in rows]
+            if any(distance is None for _, distance in hits):
+                raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
+            return [Hit(id, 1 - distance * distance / 2) for id, distance in hits]
 
         return await self._read(work)
 
@@ -142,6 +185,31 @@ class SqliteStore:
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
         return await self._read(lambda db: frequencies(db, terms, user_id))
 
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        async with self._reader() as connection:
+            await connection.run(lambda db: db.execute("BEGIN; SELECT name FROM meta").fetchall())  # looks at once
+            try:
+                yield SqliteSnapshot(connection)
+            finally:
+                await connection.run(lambda db: db.execute("ROLLBACK") if db.in_transaction else None)
+
+    async def restore(self, ledger: Sequence[LedgerRow], history: Sequence[HistoryRow]) -> int:
+        return await self._write(lambda db: restore(db, ledger, history))
+
+    async def optimize(self) -> bool:
+        """Nothing to build: the signs of the vectors are kept with every memory."""
+        return False
+
+    async def describe(self) -> dict[str, Any]:
+        return await self._read(lambda db: describe(db, self.path))
+
+    async def verify(self) -> list[str]:
+        """What is wrong with the file, a sentence for each; none if nothing is."""
+        from powermem_cli.stores.sqlite_verify import problems  # noqa: PLC0415 - no other work needs it
+
+        return await self._read(problems)
+
     def _check_dims(self, db: apsw.Connection, vector: Vector) -> None:
         dims = meta(db, "dims")
         if dims is not None and int(dims) * 4 != len(vector):
@@ -161,18 +229,19 @@ class SqliteStore:
                 raise
             return result
 
-        return await self._opened().run(transaction)
+        self._require_open()
+        if self._writing is None:
+            raise StoreError(f"{self.path} was opened only for reading", code="store.permission")
+        return await self._writing.run(transaction)
+
+    async def _looking(self, work: Callable[[apsw.Connection], T]) -> T:
+        """On the writing connection, if there is one: its cache holds the ledger, and an ingestion needs no other."""
+        self._require_open()
+        return await self._read(work) if self._writing is None else await self._writing.run(work)
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
-        def snapshot(db: apsw.Connection) -> T:
-            db.execute("BEGIN")
-            try:
-                return work(db)
-            finally:
-                db.execute("COMMIT")
-
         async with self._reader() as connection:
-            return await connection.run(snapshot)
+            return await connection.run(lambda db: read_snapshot(db, self.path, work))
 
     @contextlib.asynccontextmanager
     async def _reader(self) -> AsyncIterator[Connection]:
@@ -180,22 +249,24 @@ class SqliteStore:
         if self._loop is not (loop := asyncio.get_running_loop()):
             self._loop, self._turns = loop, asyncio.Semaphore(READERS)
         async with self._turns:
-            self._opened()
+            self._require_open()
             connection = self._idle.pop() if self._idle else await Connection.opened(self.path, readonly=True)
             try:
                 yield connection
+            except StoreError:  # what is wrong may be wrong with the connection
+                await connection.close()
+                raise
             finally:
-                if self._writing is None:  # closed meanwhile
+                if not self._is_open:  # closed meanwhile
                     await connection.close()
-                else:
+                elif connection.is_open:
                     self._idle.append(connection)
 
-    def _opened(self) -> Connection:
-        if self._writing is None:
+    def _require_open(self) -> None:
+        if not self._is_open:
             raise StoreError(
                 f"{self.path} is not open", hint="await initialize(), or use `async with`", code="store.closed"
             )
-        return self._writing
 
 
 def _matching(terms: int, condition: str) -> str:

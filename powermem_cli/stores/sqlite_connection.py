@@ -9,33 +9,28 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
-import shutil
-import stat
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from json import JSONDecodeError
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
 
 import aiosqlite
 import apsw
 
-from powermem_cli.errors import (
-    ConfigError,
-    InvariantError,
-    PowerMemError,
-    StoreBusy,
-    StoreCorrupt,
-    StoreError,
-    StoreFull,
-)
+from powermem_cli.errors import ConfigError, StoreBusy, StoreError
+from powermem_cli.stores import sqlite_file
+from powermem_cli.stores.sqlite_file import translated, wal_of
+from powermem_cli.stores.sqlite_schema import is_damaged, refuse_foreign
 
 T = TypeVar("T")
 
-BUSY_TIMEOUT: Final = 30.0  # seconds another process may hold the write lock
 CACHE_KIB: Final = 16 * 1024
 MAPPED: Final = 1 << 30  # bytes of the database a reader may map
 CHECKPOINT_PAGES: Final = 6000  # 48 MB of WAL, then it is moved into the database
@@ -47,6 +42,7 @@ class Connection(aiosqlite.Connection):
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self._holder: list[apsw.Connection] = []
+        self._failed: list[str] = []  # the I/O error after which nothing more is done here
         self.path = path
         super().__init__(partial(_open, path, self._holder, readonly=readonly), iter_chunk_size=64)
         # Nobody has to call close(): a thread that is no daemon would keep the interpreter from ending.
@@ -67,14 +63,16 @@ class Connection(aiosqlite.Connection):
             raise
         return connection
 
+    @property
+    def is_open(self) -> bool:
+        return bool(self._holder)
+
     async def run(self, work: Callable[[apsw.Connection], T]) -> T:
         """Call *work* with the connection on its thread: one hop for everything it does. Raises StoreError.
 
         If the caller is cancelled the work goes on to its end: half of it is never kept, all of it may be.
         """
-        if not self._holder:
-            raise StoreError(f"the database {self.path} is not open", code="store.closed")
-        return await self._on_thread(partial(work, self._holder[0]))
+        return await self._on_thread(partial(_guarded, work, self._holder, self._failed, self.path))
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -112,7 +110,8 @@ class _Job(Generic[T]):
         failure: BaseException | None = None
         try:
             result = work()
-        except (apsw.Error, OSError) as error:
+        # The last two: texts and JSON that can't be read, because they are not what was written.
+        except (apsw.Error, OSError, MemoryError, UnicodeDecodeError, JSONDecodeError) as error:
             failure = translated(error, self._path)
             failure.__cause__ = error
         except BaseException as error:  # noqa: BLE001 - it goes to the caller, not into the thread
@@ -121,6 +120,29 @@ class _Job(Generic[T]):
             future.get_loop().call_soon_threadsafe(_settle, future, result, failure)
         except RuntimeError:
             return  # the loop ended meanwhile: there is nobody left to tell
+
+
+def _guarded(work: Callable[[apsw.Connection], T], holder: list[apsw.Connection], failed: list[str], path: Path) -> T:
+    """Call *work*; after an I/O error nothing more is done with the connection, not even the checkpoint of its end.
+
+    What a failed fsync did not write is not written by the next one, although that succeeds: the system forgets it.
+    """
+    if not holder:
+        why = f": it was closed after {failed[0]}" if failed else ""
+        hint = "nothing that was acknowledged is lost; check the disk, then run the same command again"
+        code = "store.io" if failed else "store.closed"
+        raise StoreError(f"the database {path} is not open{why}", hint=hint if failed else None, code=code)
+    try:
+        return work(holder[0])
+    except apsw.SQLError as error:  # our statements are right: then the tables are not those they were written for
+        if is_damaged(holder[0]):
+            raise apsw.CorruptError(str(error)) from error
+        raise
+    except apsw.IOError as error:
+        failed.append(str(error) or type(error).__name__)
+        holder[0].config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        holder.pop().close(force=True)
+        raise
 
 
 def _settle(future: asyncio.Future[Any], result: Any, failure: BaseException | None) -> None:
@@ -150,18 +172,73 @@ def _shut_down(queue: SimpleQueue[Any], holder: list[apsw.Connection], thread: t
 
 
 def _connect(path: Path, *, readonly: bool) -> apsw.Connection:
+    return _for_reading(path) if readonly else _opened(apsw.Connection, str(path), path, readonly=False)
+
+
+def _opened(kind: type[apsw.Connection], name: str, path: Path, *, readonly: bool) -> apsw.Connection:
     flags = apsw.SQLITE_OPEN_READONLY if readonly else apsw.SQLITE_OPEN_READWRITE
-    connection = apsw.Connection(str(path), flags=flags | apsw.SQLITE_OPEN_NOMUTEX)
+    flags |= apsw.SQLITE_OPEN_URI if kind is _Unchanging else 0
+    connection = kind(name, flags=flags | apsw.SQLITE_OPEN_NOMUTEX)
     try:
-        _configure(connection, readonly=readonly)
+        _configure(connection, path, readonly=readonly)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _configure(connection: apsw.Connection, *, readonly: bool) -> None:
-    connection.set_busy_timeout(int(BUSY_TIMEOUT * 1000))
+def _for_reading(path: Path) -> apsw.Connection:
+    """Where nothing can be written SQLite can't make its -shm: then the file is read as one that nobody changes."""
+    try:
+        return _opened(apsw.Connection, str(path), path, readonly=True)
+    except (apsw.CantOpenError, apsw.ReadOnlyError):
+        if not path.is_file() or not os.access(path, os.R_OK):
+            raise
+        if _stamp(path)[-1]:
+            raise StoreError(
+                f"{path} can't be read here: {wal_of(path).name} holds changes that are not in it yet",
+                hint="copy both files to a folder of yours, or make this one writable for a moment",
+                code="store.permission",
+            ) from None
+        return _opened(_Unchanging, f"file:{quote(str(path.absolute()))}?immutable=1", path, readonly=True)
+
+
+class _Unchanging(apsw.Connection):
+    """A connection that takes no locks. *stamp* tells whether somebody changed the file all the same."""
+
+    stamp: tuple[int, ...] = ()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Time and size of the database, size of its -wal."""
+    found = path.stat()
+    with suppress(FileNotFoundError):
+        return found.st_mtime_ns, found.st_size, wal_of(path).stat().st_size
+    return found.st_mtime_ns, found.st_size, 0
+
+
+def read_snapshot(connection: apsw.Connection, path: Path, work: Callable[[apsw.Connection], T]) -> T:
+    """Call *work* in a transaction that reads. Raises StoreBusy if the file was changed under a lock-free reader."""
+    try:
+        connection.execute("BEGIN")
+        try:
+            return work(connection)
+        finally:
+            if connection.in_transaction:  # some errors end it
+                connection.execute("ROLLBACK")
+    finally:
+        if isinstance(connection, _Unchanging) and _stamp(path) != connection.stamp:
+            raise StoreBusy(f"{path} was changed while it was read", hint="run the same command again")
+
+
+def _configure(connection: apsw.Connection, path: Path, *, readonly: bool) -> None:
+    connection.set_busy_timeout(int(sqlite_file.BUSY_TIMEOUT * 1000))
+    if isinstance(connection, _Unchanging):
+        connection.stamp = _stamp(path)
+    # Whoever only reads leaves the file as it is, byte for byte; and so is left what another program made.
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    refuse_foreign(connection, path)
+    connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(readonly))
     connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
@@ -197,7 +274,7 @@ def _lower(*texts: Any) -> Any:
 
 def _into_wal_mode(connection: apsw.Connection) -> None:
     """Two processes that make one database at once: SQLite answers "busy" here without waiting."""
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = time.monotonic() + sqlite_file.BUSY_TIMEOUT
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -206,71 +283,3 @@ def _into_wal_mode(connection: apsw.Connection) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-
-
-def make_private(path: Path) -> None:
-    """Make sure the file and its folder are there, readable by nobody else from their first moment on.
-
-    SQLite gives -wal and -shm the mode of the database. Raises StoreError.
-    """
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-            raise StoreError(
-                f"anybody can replace files in {path.parent}, so no memories are kept there",
-                hint="chmod o-w that folder, or name another place with --db",
-                code="store.permission",
-            )
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    except OSError as error:
-        raise translated(error, path) from error
-
-
-_CLOSED_TO_US: Final = (
-    *(apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError),
-    *(PermissionError, IsADirectoryError, NotADirectoryError, FileNotFoundError),
-)
-
-
-def translated(error: Exception, path: Path) -> PowerMemError:
-    """SQLite's or the operating system's error as one of ours, with the file and what to do."""
-    words = str(error) or type(error).__name__
-    if isinstance(error, (apsw.BusyError, apsw.LockedError)):
-        return StoreBusy(
-            f"another process kept {path} locked for {BUSY_TIMEOUT:.0f} s", hint="try again when it has finished"
-        )
-    if isinstance(error, apsw.FullError) or getattr(error, "errno", None) in {28, 122}:  # ENOSPC, EDQUOT
-        return StoreFull(
-            f"no room left for {path} ({_free(path)} free)", hint="free some space and run the same command again"
-        )
-    if isinstance(error, (apsw.NotADBError, apsw.CorruptError)):
-        what = "is not a database" if isinstance(error, apsw.NotADBError) else f"is damaged ({words})"
-        return StoreCorrupt(
-            f"{path} {what}", hint="nothing was changed; restore a backup or name another file with --db"
-        )
-    if isinstance(error, _CLOSED_TO_US):
-        return StoreError(
-            f"{path} can't be opened for writing: {words}", hint=_why_closed(path), code="store.permission"
-        )
-    if isinstance(error, (apsw.IOError, OSError, apsw.NoMemError, apsw.TooBigError)):
-        return StoreError(f"{path}: {words}", hint="check the disk it is on", code="store.io")
-    if isinstance(error, (apsw.InterruptError, apsw.AbortError)):
-        return StoreError(f"{path}: the work was interrupted", code="store.interrupted")
-    return InvariantError(f"{path}: SQLite says {words!r}")
-
-
-def _free(path: Path) -> str:
-    try:
-        return f"{shutil.disk_usage(path.parent).free:,} bytes"
-    except OSError:
-        return "unknown"
-
-
-def _why_closed(path: Path) -> str:
-    if path.is_dir():
-        return "it is a folder; name a file"
-    if not path.parent.exists():
-        return f"the folder {path.parent} does not exist and could not be made"
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        return f"the folder {path.parent} is not writable for you"
-    return "look at its owner and mode, or name another file with --db"

@@ -8,24 +8,45 @@ from typing import Any, Final
 
 import apsw
 
+from powermem_cli import times
 from powermem_cli.errors import EmbedderMismatch
-from powermem_cli.model import Scope, StoredMemory
+from powermem_cli.model import Origin, Scope, StoredMemory
 from powermem_cli.stores.base import LedgerRow
+from powermem_cli.times import YEAR_1900, YEAR_2200
 
 SELECT_MEMORY: Final = """
 SELECT m.id, m.text, (SELECT name FROM names WHERE number = m.user), (SELECT name FROM names WHERE number = m.agent),
-       (SELECT name FROM names WHERE number = m.run), json(m.metadata), m.created_at, m.updated_at FROM memories m
+       (SELECT name FROM names WHERE number = m.run), json(m.metadata), m.created_at, m.updated_at,
+       (SELECT name FROM origins WHERE number = m.origin), m.line, m.expires_at FROM memories m
 """
+SELECT_LEDGER: Final = "SELECT key, content, status, memory_ids, tries, job, at FROM ledger"
 MOST_KEYS_AT_ONCE: Final = 1024
+EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
+ID_BITS: Final = 20
 NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 
 def memory_of(row: Sequence[Any]) -> StoredMemory:
     """A row of SELECT_MEMORY."""
-    id, text, user, agent, run, metadata, created_at, updated_at = row
-    return StoredMemory(
-        id, text, Scope(user, agent, run), json.loads(metadata) if metadata else {}, created_at, updated_at
-    )
+    id, text, user, agent, run, metadata, created_at, updated_at, origin, line, expires_at = row
+    for at in (created_at, updated_at, updated_at if expires_at is None else expires_at):
+        if not isinstance(at, int) or not YEAR_1900 <= at <= YEAR_2200:
+            raise apsw.CorruptError(f"memory {id} has a time that is none")
+    found = json.loads(metadata) if metadata else {}
+    came_from = origin_of(origin, line)
+    return StoredMemory(id, text, Scope(user, agent, run), found, created_at, updated_at, came_from, expires_at)
+
+
+def origin_of(name: str | None, line: int | None) -> Origin | None:
+    """From a name in the table of origins, which is None for a memory that came from nowhere in particular."""
+    if name is None:
+        return None
+    job, file, role = json.loads(name)
+    return Origin(job, file, line, role)
+
+
+def origin_name(origin: Origin) -> str:
+    return json.dumps([origin.job, origin.file, origin.role], ensure_ascii=False)
 
 
 def meta(db: apsw.Connection, name: str) -> Any:
@@ -44,14 +65,24 @@ def in_chunks(keys: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
         yield ",".join("?" * len(some)), some
 
 
+def fresh_number(db: apsw.Connection, highest: str, values: Sequence[Any] = ()) -> int:
+    """Above every number there is (*highest* asks for it; we hold the write lock), and roughly the time."""
+    there: Any = next(db.execute(highest, values))[0]
+    return max((times.now() // 1000 - EPOCH_MS) << ID_BITS, (there or 0) + 1)
+
+
 def ledger_rows(db: apsw.Connection, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
     found: dict[bytes, LedgerRow] = {}
     for marks, some in in_chunks(keys):
-        sql = f"SELECT key, content, status, memory_ids, tries, job, at FROM ledger WHERE key IN ({marks})"
-        rows: Any = db.execute(sql, some)
-        for key, content, status, ids, tries, job, at in rows:
-            found[key] = LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
+        rows: Any = db.execute(f"{SELECT_LEDGER} WHERE key IN ({marks})", some)
+        found.update({row[0]: ledger_row_of(row) for row in rows})
     return found
+
+
+def ledger_row_of(row: Sequence[Any]) -> LedgerRow:
+    """A row of SELECT_LEDGER."""
+    key, content, status, ids, tries, job, at = row
+    return LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
 
 
 def frequencies(db: apsw.Connection, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:

@@ -8,7 +8,7 @@ from typing import Final
 
 import apsw
 
-from powermem_cli.errors import StoreCorrupt, StoreError
+from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
 
@@ -48,7 +48,28 @@ CREATE TABLE ledger (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2: Final = """
+ALTER TABLE memories ADD COLUMN expires_at INTEGER;
+ALTER TABLE memories ADD COLUMN origin INTEGER;   -- origins.number
+ALTER TABLE memories ADD COLUMN line INTEGER;
+DROP INDEX memories_by_user;
+CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, expires_at, metadata, bits);
+CREATE INDEX memories_by_expiry ON memories (expires_at) WHERE expires_at IS NOT NULL;
+
+CREATE TABLE origins (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);  -- JSON: [job, file, role]
+
+-- What a memory was until an event changed or ended it; whose it was stays known when it is gone.
+CREATE TABLE history (
+    memory INTEGER NOT NULL, number INTEGER NOT NULL,  -- that grows with time
+    event TEXT NOT NULL, text TEXT NOT NULL,
+    user INTEGER, agent INTEGER, run INTEGER, origin INTEGER, line INTEGER,
+    created_at INTEGER NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (memory, number)
+) WITHOUT ROWID;
+CREATE INDEX history_by_user ON history (user);
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """MIGRATIONS[n] takes a store from version n to n + 1. What is released is never edited, only added to."""
 
 
@@ -72,6 +93,35 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def refuse_foreign(connection: apsw.Connection, path: Path) -> None:
+    """Look before anything is changed. Raises StoreCorrupt for another program's database, StoreError for a newer one."""
+    _check(*_state(connection), path)
+
+
+def is_current(connection: apsw.Connection, path: Path) -> bool:
+    """Whether there is nothing to migrate. Raises StoreMissing if there are no tables yet."""
+    _, version, tables = _state(connection)
+    if not tables:
+        raise StoreMissing(f"there is no store at {path}: the database has no tables", hint="powermem add makes one")
+    return version == len(MIGRATIONS)
+
+
+def is_damaged(connection: apsw.Connection) -> bool:
+    """Whether a statement may have failed because the file is not as it was made. Looks through all of it."""
+    made = apsw.Connection(":memory:")
+    try:
+        for migration in MIGRATIONS:
+            made.execute(migration)
+        sql = "SELECT type, name, sql FROM sqlite_schema ORDER BY name"
+        return list(connection.execute(sql)) != list(made.execute(sql)) or any(
+            said != "ok" for (said,) in connection.execute("PRAGMA quick_check(1)")
+        )
+    except (apsw.Error, UnicodeDecodeError):
+        return True
+    finally:
+        made.close()
 
 
 def _state(connection: apsw.Connection) -> tuple[int, int, int]:

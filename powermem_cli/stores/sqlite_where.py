@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from powermem_cli import times
 from powermem_cli.filters import All, Filter, Not, Test, Value
 from powermem_cli.stores.base import Where
 
@@ -24,8 +25,11 @@ _COMPARE: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 NEVER: Final[Condition] = ("0", ())
 
 
-def compile_where(where: Where) -> Condition:
-    """The condition, "1" if there is none. Scope comes first and is ANDed: no filter can widen it."""
+def compile_where(where: Where, *, expired: bool = False) -> Condition:
+    """The condition, "1" if there is none. Scope comes first and is ANDed: no filter can widen it.
+
+    *expired*: what has expired is among them.
+    """
     parts: list[Condition] = []
     for column, name in (("user", where.scope.user_id), ("agent", where.scope.agent_id), ("run", where.scope.run_id)):
         if name is not None:
@@ -34,6 +38,8 @@ def compile_where(where: Where) -> Condition:
     if where.ids is not None:
         # json_each: any number of ids in one bound value, and one prepared statement for all.
         parts.append(("m.id IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, where.ids))}]",)))
+    if not expired:
+        parts.append(("(m.expires_at IS NULL OR m.expires_at > ?)", (times.now(),)))
     if where.filter is not None:
         parts.append(compile_filter(where.filter))
     return _joined(parts, " AND ", "1")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 
 from powermem_cli import times
-from powermem_cli.model import Event, Scope, Vector
+from powermem_cli.model import Event, Origin, Scope, Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.base import (
     Applied,
@@ -22,22 +22,22 @@ from powermem_cli.stores.base import (
     Update,
     Where,
     Write,
-    ledger_ids,
+    ledger_row,
 )
 from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     count,
+    fresh_number,
     in_chunks,
     ledger_rows,
     meta,
     mismatch,
+    origin_name,
     user_prefix,
 )
 from powermem_cli.stores.sqlite_where import compile_where
-from powermem_cli.terms import terms_of
+from powermem_cli.terms import distinct_terms
 
-EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
-ID_BITS: Final = 20
 ROWS_AT_ONCE: Final = 512
 """Rows per statement. SQLite works on all of them without the GIL; row by row it would ask for it back each time."""
 MOST_NAMES: Final = 100_000
@@ -63,11 +63,20 @@ class Writer:
         return _Batch(db, self._numbers, writes).run()
 
     def delete(self, db: apsw.Connection, where: Where) -> int:
-        condition, values = compile_where(where)
+        """All of them, what has expired too, with their history; of a whole scope all history there is."""
+        condition, values = compile_where(where, expired=True)
+        if where.filter is None and where.ids is None:
+            db.execute(f"DELETE FROM history AS m WHERE {condition}", values)
+        return self._delete_doomed(db, condition, values)
+
+    def expire(self, db: apsw.Connection) -> int:
+        return self._delete_doomed(db, "m.expires_at <= ?", (times.now(),))
+
+    def _delete_doomed(self, db: apsw.Connection, condition: str, values: Sequence[Any]) -> int:
         db.execute("CREATE TEMP TABLE doomed (id INTEGER PRIMARY KEY)")
         db.execute(f"INSERT INTO doomed SELECT m.id FROM memories m WHERE {condition}", values)
         number = count(db, "SELECT count(*) FROM doomed", ())
-        for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
+        for table, column in (("words", "rowid"), ("embeddings", "id"), ("history", "memory"), ("memories", "id")):
             db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)")
         db.execute("DROP TABLE doomed")
         add_to_count(db, -number)
@@ -108,7 +117,8 @@ class _Batch:
         self._numbers = numbers
         self._writes = writes
         self._ledger = ledger_rows(db, [w.ledger.key for w in writes if w.ledger is not None])
-        self._scopes: dict[tuple[str | None, ...], ScopeNumbers] = {}
+        self._scopes: dict[Scope, ScopeNumbers] = {}
+        self._origins: dict[tuple[str | None, ...], int] = {}
         self._next_id = 0
         self._memories: list[Any] = []
         self._without_vector: list[Any] = []
@@ -117,6 +127,8 @@ class _Batch:
         self._noted: list[Any] = []
         self._added = 0
         inserts_only = all(isinstance(change, Insert) for write in writes for change in write.changes)
+        self._held = self._stored_ids() if inserts_only else None
+        """Of the ids that come with an Insert, those that are taken; None as below."""
         self._repeats = self._stored_repeats() if inserts_only else None
         """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
 
@@ -129,14 +141,14 @@ class _Batch:
         return results
 
     def _write(self, write: Write) -> Applied:
-        ledger = write.ledger
+        changes, ledger = write
         if ledger is None:
-            return Applied(tuple(self._change(change) for change in write.changes))
+            return Applied(tuple(map(self._change, changes)))
         row = self._ledger.get(ledger.key)
         if row is not None and row.status != "failed" and row.content != ledger.seen:
             return Applied(known=row)
-        events = tuple(self._change(change) for change in write.changes)
-        self._note(ledger, row, write.changes, events)
+        events = tuple(map(self._change, changes))
+        self._note(ledger, row, changes, events)
         return Applied(events)
 
     def _change(self, change: Change) -> tuple[Event, int]:
@@ -152,15 +164,19 @@ class _Batch:
         if new.id is not None and self._taken(new.id):
             return "NONE", new.id
         id = new.id if new.id is not None else self._fresh_id()
-        terms = dict.fromkeys(terms_of(new.text))
+        if self._held is not None and new.id is not None:
+            self._held.add(id)
+        terms = distinct_terms(new.text) if new.terms is None else new.terms
         metadata = canonical_json(new.metadata) if new.metadata else None
-        row = (id, *numbers, new.text, metadata, new.digest, len(terms), new.created_at, new.created_at)
+        updated_at = new.created_at if new.updated_at is None else new.updated_at
+        row = (id, *numbers, new.text, metadata, new.digest, length_of(terms), new.created_at, updated_at)
+        more = (new.expires_at, None, None) if new.origin is None else (new.expires_at, *self._origin(new.origin))
         if new.vector:
-            self._memories += (*row, new.vector)
+            self._memories += (*row, new.vector, *more)
             self._embeddings += (id, new.vector)
         else:
-            self._without_vector += row
-        self._words += (id, _indexed(terms, numbers[0]))
+            self._without_vector += (*row, *more)
+        self._words += (id, indexed_terms(terms, numbers[0]))
         self._added += 1
         if self._repeats is not None:
             self._repeats.setdefault((new.digest, numbers), id)
@@ -170,23 +186,30 @@ class _Batch:
         found = self._in_scope(change.id, change.scope)
         if found is None:
             return "NONE", 0
+        if change.unless_known and self._has_twin(change):
+            return self._delete(Delete(change.id, change.scope))
         user, stored = found
         metadata = stored
         if change.metadata is not None:
             merged = {**(json.loads(stored) if stored else {}), **change.metadata}
             metadata = canonical_json(merged) if merged else None
+        if change.text is not None:
+            self._remember(change.id, "UPDATE", change.updated_at, unless=change.text)
         self._db.execute(
-            "UPDATE memories SET metadata = jsonb(?), updated_at = ? WHERE id = ?",
-            (metadata, change.updated_at, change.id),
+            "UPDATE memories SET metadata = jsonb(?), updated_at = ?, expires_at = coalesce(?, expires_at) WHERE id = ?",
+            (metadata, change.updated_at, change.expires_at, change.id),
         )
         if change.text is not None:
-            terms = dict.fromkeys(terms_of(change.text))
+            number, line = (None, None) if change.origin is None else self._origin(change.origin)
+            self._db.execute("UPDATE memories SET origin = ?, line = ? WHERE id = ?", (number, line, change.id))
+        if change.text is not None:
+            terms = distinct_terms(change.text)
             self._db.execute(
                 "UPDATE memories SET text = ?, digest = coalesce(?, digest), length = ? WHERE id = ?",
-                (change.text, change.digest, len(terms), change.id),
+                (change.text, change.digest, length_of(terms), change.id),
             )
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
-            self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, _indexed(terms, user)))
+            self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
             self._db.execute("UPDATE memories SET bits = NULL WHERE id = ?", (change.id,))
             self._db.execute("DELETE FROM embeddings WHERE id = ?", (change.id,))
@@ -197,16 +220,31 @@ class _Batch:
         return "UPDATE", change.id
 
     def _delete(self, change: Delete) -> tuple[Event, int]:
-        if self._in_scope(change.id, change.scope) is None:
+        if self._in_scope(change.id, change.scope, expired=True) is None:
             return "NONE", 0
+        self._remember(change.id, "DELETE", times.now())
         for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (change.id,))
         self._added -= 1
         return "DELETE", change.id
 
-    def _in_scope(self, id: int, scope: Scope) -> tuple[int | None, str | None] | None:
+    def _remember(self, id: int, event: Event, at: int, *, unless: str | None = None) -> None:
+        """Keep what a memory says until now, but for a text that stays the same."""
+        number = fresh_number(self._db, "SELECT max(number) FROM history WHERE memory = ?", (id,))
+        sql = """INSERT INTO history SELECT id, ?, ?, text, user, agent, run, origin, line, created_at, ?
+            FROM memories WHERE id = ? AND text IS NOT ?"""
+        self._db.execute(sql, (number, event, at, id, unless))
+
+    def _has_twin(self, change: Update) -> bool:
+        """Whether another memory of the same scope says already what this one shall."""
+        sql = """SELECT count(*) FROM memories own JOIN memories m ON m.digest = ? AND m.id != own.id
+            AND m.user IS own.user AND m.agent IS own.agent AND m.run IS own.run
+            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ?"""
+        return bool(count(self._db, sql, (change.digest, times.now(), change.id)))
+
+    def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, str | None] | None:
         """The user's number and the metadata (JSON) of a memory that this scope may change."""
-        condition, values = compile_where(Where(scope))
+        condition, values = compile_where(Where(scope), expired=expired)
         sql = f"SELECT m.user, json(m.metadata) FROM memories m WHERE m.id = ? AND {condition}"
         row: tuple[int | None, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
         return row
@@ -214,17 +252,12 @@ class _Batch:
     def _note(
         self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
     ) -> None:
-        ids = ledger_ids(changes, events)
-        status = ledger.status or ("done" if changes else "no_facts")
-        tries = (old.tries if old is not None else 0) + (status == "failed")
-        row = LedgerRow(ledger.key, ledger.content, status, ids, tries, ledger.job, ledger.at)
-        self._ledger[ledger.key] = row
-        listed = f"[{ids[0]}]" if len(ids) == 1 else f"[{','.join(map(str, ids))}]"
-        self._noted += (row.key, row.content, row.status, listed, row.tries, row.job, row.at)
+        row = self._ledger[ledger.key] = ledger_row(ledger, old, changes, events)
+        self._noted += ledger_values(row)
 
     def _flush(self) -> None:
-        _insert(self._db, _MEMORIES, 11, self._memories)
-        _insert(self._db, _WITHOUT_VECTOR, 10, self._without_vector)
+        _insert(self._db, _MEMORIES, 14, self._memories)
+        _insert(self._db, _WITHOUT_VECTOR, 13, self._without_vector)
         _insert(self._db, _EMBEDDINGS, 2, self._embeddings)
         _insert(self._db, _WORDS, 2, self._words)
 
@@ -233,11 +266,11 @@ class _Batch:
             *{c.digest for w in self._writes for c in w.changes if isinstance(c, Insert) and c.unless_known},
         ]
         found: dict[tuple[bytes, ScopeNumbers], int] = {}
+        now = times.now()
         for marks, some in in_chunks(digests):
-            sql = (
-                f"SELECT digest, user, agent, run, min(id) FROM memories WHERE digest IN ({marks}) GROUP BY 1, 2, 3, 4"
-            )
-            rows: Any = self._db.execute(sql, some)
+            sql = f"""SELECT digest, user, agent, run, min(id) FROM memories
+                WHERE digest IN ({marks}) AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1, 2, 3, 4"""
+            rows: Any = self._db.execute(sql, (*some, now))
             found.update({(digest, (user, agent, run)): id for digest, user, agent, run, id in rows})
         return found
 
@@ -251,26 +284,33 @@ class _Batch:
         row: Any = next(self._db.execute(sql, (new.digest, *numbers, *values)))
         return None if row[0] is None else int(row[0])
 
+    def _stored_ids(self) -> set[int]:
+        ids = [c.id for w in self._writes for c in w.changes if isinstance(c, Insert) and c.id is not None]
+        found: set[int] = set()
+        for marks, some in in_chunks(ids):
+            rows: Any = self._db.execute(f"SELECT id FROM memories WHERE id IN ({marks})", some)
+            found.update(id for (id,) in rows)
+        return found
+
     def _taken(self, id: int) -> bool:
+        if self._held is not None:
+            return id in self._held
         self._flush()
         return bool(count(self._db, "SELECT count(*) FROM memories WHERE id = ?", (id,)))
 
     def _fresh_id(self) -> int:
         """Above every id there is (we hold the write lock), and roughly the time."""
         if not self._next_id:
-            highest: Any = next(self._db.execute("SELECT max(id) FROM memories"))[0]
-            started = (times.now() // 1000 - EPOCH_MS) << ID_BITS
-            self._next_id = max(started, (highest or 0) + 1)
+            self._next_id = fresh_number(self._db, "SELECT max(id) FROM memories")
         id = self._next_id
         self._next_id += 1
         return id
 
     def _scope_numbers(self, scope: Scope) -> ScopeNumbers:
-        whose = (scope.user_id, scope.agent_id, scope.run_id)
-        numbers = self._scopes.get(whose)
+        numbers = self._scopes.get(scope)
         if numbers is None:
-            user, agent, run = map(self._number, whose)
-            numbers = self._scopes[whose] = (user, agent, run)
+            user, agent, run = map(self._number, scope)
+            numbers = self._scopes[scope] = (user, agent, run)
         return numbers
 
     def _number(self, name: str | None) -> int | None:
@@ -278,22 +318,45 @@ class _Batch:
             return None
         number = self._numbers.get(name)
         if number is None:
-            self._db.execute("INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
-            number = count(self._db, "SELECT number FROM names WHERE name = ?", (name,))
-            self._numbers[name] = number
+            number = self._numbers[name] = number_of(self._db, "names", name)
         return number
 
+    def _origin(self, origin: Origin) -> tuple[int, int | None]:
+        """The number of an origin without its line, and the line."""
+        known = (origin.job, origin.file, origin.role)
+        number = self._origins.get(known)
+        if number is None:
+            number = self._origins[known] = number_of(self._db, "origins", origin_name(origin))
+        return number, origin.line
 
-def _indexed(terms: dict[str, None], user: int | None) -> str:
-    """What FTS5 is given: each term alone, and behind its user's number."""
+
+def number_of(db: apsw.Connection, table: str, name: str) -> int:
+    """The number of a name in such a table, given to it now if it has none."""
+    db.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    return count(db, f"SELECT number FROM {table} WHERE name = ?", (name,))
+
+
+def ledger_values(row: LedgerRow) -> tuple[Any, ...]:
+    ids = row.memory_ids
+    listed = f"[{ids[0]}]" if len(ids) == 1 else f"[{','.join(map(str, ids))}]"
+    return row.key, row.content, row.status, listed, row.tries, row.job, row.at
+
+
+def length_of(terms: str) -> int:
+    """How many there are, with a blank between each two."""
+    return terms.count(" ") + 1 if terms else 0
+
+
+def indexed_terms(terms: str, user: int | None) -> str:
+    """What FTS5 is given: each of the distinct *terms* alone, and behind its user's number."""
     if not terms:
         return ""
     prefix = user_prefix(NOBODY if user is None else user)
-    return f"{' '.join(terms)} {prefix}{f' {prefix}'.join(terms)}"
+    return f"{terms} {prefix}{terms.replace(' ', f' {prefix}')}"
 
 
-_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?))", "")
-_WITHOUT_VECTOR = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,NULL)", "")
+_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?),?,?,?)", "")
+_WITHOUT_VECTOR = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,NULL,?,?,?)", "")
 _EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
 _WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")
 _LEDGER = (

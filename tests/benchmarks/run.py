@@ -29,7 +29,8 @@ from powermem_cli.providers.local import LocalEmbedder
 from powermem_cli.rules import check_messages
 from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite import SqliteStore
-from powermem_cli.stores.sqlite_connection import _connect, make_private
+from powermem_cli.stores.sqlite_connection import _connect
+from powermem_cli.stores.sqlite_file import make_private
 from powermem_cli.stores.sqlite_schema import prepare
 from powermem_cli.terms import terms_of
 
@@ -97,8 +98,8 @@ def tight_loop(folder: Path, number: int) -> float:
         part = rows[start : start + 1000]
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
-            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,vec_quantize_binary(?))",
-            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, vectors[i]) for i in part],
+            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,vec_quantize_binary(?),NULL,1,?)",
+            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, vectors[i], i) for i in part],
         )
         db.executemany("INSERT INTO embeddings VALUES (?, ?)", [(i + 1, vectors[i]) for i in part])
         db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", [(i + 1, words[i]) for i in part])

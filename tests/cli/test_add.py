@@ -197,6 +197,104 @@ def test_a_known_key_with_other_content(powermem, how, status, texts):
     assert powermem.memories() == texts
 
 
+# ── by what a record is known again ──
+
+
+@pytest.mark.parametrize(("key", "added"), [("auto", 2), ("content", 1), ("order", 2), ("metadata.shop", 1), ("id", 2)])
+def test_the_key_is_what_the_command_says_it_is(powermem, key, added):
+    records = [{"id": i, "order": f"o{i}", "metadata": {"shop": "s1"}, "memory": "the same"} for i in range(2)]
+    path = powermem.write("in.jsonl", *records)
+    said = powermem.inside("add", "-f", path, "--key", key, "--no-infer", "--json").json
+    assert (said["added"], said["unchanged"]) == (added, 2 - added)
+    assert len(powermem.memories()) == added
+    again = powermem.inside("add", "-f", path, "--key", key, "--no-infer", "--no-resume", "--json").json
+    assert again["unchanged"] == 2
+
+
+def test_a_field_as_key_names_what_changed(powermem):
+    columns = powermem.folder / "in.csv"
+    columns.write_text("Order No,memory\n7,old\n8,other\n", "utf-8")
+    powermem.inside("add", "-f", columns, "--key", "Order No")
+    columns.write_text("Order No,memory\n7,new\n8,other\n", "utf-8")
+    said = powermem.inside("add", "-f", columns, "--key", "Order No", "--json").json
+    assert (said["updated"], said["unchanged"]) == (1, 1)
+    assert powermem.memories() == ["new", "other"]
+
+
+def test_a_record_without_the_field_is_set_aside_and_can_be_mended(powermem):
+    path = powermem.write("in.jsonl", {"order": 1, "memory": "a"}, {"memory": "b"}, {"order": [], "memory": "c"})
+    said = powermem.inside("add", "-f", path, "--key", "order", "--json")
+    assert (said.code, said.json["added"], said.json["rejected"]) == (3, 1, 2)
+    assert "in.jsonl:2: there is no field order, which --key says is the key" in said.err
+    with open(said.json["rejects"], encoding="utf-8") as lines:  # noqa: PTH123
+        missing, wrong = map(json.loads, lines)
+    assert (missing["code"], wrong["code"]) == ("input.key", "input.type")
+    missing["record"]["order"] = wrong["record"]["order"] = 2
+    mended = powermem.write("mended.jsonl", missing, wrong)
+    assert powermem.inside("add", "-f", mended, "--key", "order", "--json").json["updated"] == 1
+    assert powermem.memories() == ["a", "c"]
+
+
+def test_positions_keep_what_is_meant_to_be_there_twice(powermem):
+    tick = {"memory": "tick"}
+    options = ("--key", "position", "--no-infer", "--no-resume", "--json")
+    path = powermem.write("in.jsonl", tick, tick)
+    assert powermem.inside("add", "-f", path, *options).json["added"] == 2
+    powermem.write("in.jsonl", tick, tick, tick)  # it grew
+    grown = powermem.inside("add", "-f", path, *options).json
+    assert (grown["added"], grown["unchanged"]) == (1, 2)
+    for name in ("renamed.jsonl", "packed.jsonl.gz"):
+        other = powermem.folder / name
+        other.write_bytes(path.read_bytes() if "gz" not in name else gzip.compress(path.read_bytes()))
+        assert powermem.inside("add", "-f", other, *options).json["unchanged"] == 3
+    sorted_anew = powermem.write("in.jsonl", {"memory": "tock"}, tick)
+    assert powermem.inside("add", "-f", sorted_anew, *options).json["added"] == 2
+    assert powermem.memories() == ["tick"] * 3 + ["tock", "tick"]
+
+
+def test_files_that_begin_alike_do_not_take_each_other_s_place(powermem):
+    head = {"memory": "x" * 2000}
+    for name in ("a", "b"):
+        path = powermem.write(f"{name}.jsonl", head, {"memory": f"of {name}"})
+        assert powermem.inside("add", "-f", path, "--key", "position", "--no-infer").code == 0
+    assert powermem.memories()[1:] == ["of a", "of b"]
+
+
+@pytest.mark.parametrize("arguments", [["-"], []])
+def test_nothing_stands_anywhere_in_a_pipe(powermem, arguments):
+    said = powermem.inside("add", *arguments, "--key", "position", "--json", stdin='{"memory": "tick"}\n')
+    assert (said.code, said.json["code"]) == (2, "usage.invalid")
+    assert "no file" in said.json["message"]
+
+
+@pytest.mark.parametrize("how", ["each", "all"])
+def test_what_was_deleted_stays_deleted_unless_it_is_forced_to_come_back(powermem, how):
+    path = powermem.write("in.jsonl", TEA, TALK)
+    powermem.inside("add", "-f", path)
+    ids = [row[0] for row in powermem.inside("list").rows]
+    powermem.inside("delete", *(ids if how == "each" else ["--all", "--yes"]))
+    again = powermem.inside("add", "-f", path, "--no-resume", "--json").json
+    assert (again["unchanged"], powermem.memories()) == (2, [])
+    forced = powermem.inside("add", "-f", path, "--force", "--json").json
+    assert (forced["added"], forced["memories"], powermem.memories()) == (2, 2, TEXTS[:2])
+    assert powermem.inside("add", "-f", path, "--json").json["read"] == 0  # its checkpoint is as good as any
+
+
+def test_forced_nothing_is_doubled_and_what_is_there_is_renewed_in_its_place(powermem):
+    path = powermem.write("in.jsonl", TEA, TALK, NOTE)
+    powermem.inside("add", "-f", path)
+    rows = powermem.inside("list").rows
+    powermem.inside("update", rows[0][0], "something else")
+    powermem.inside("delete", rows[1][0])
+    forced = powermem.inside("add", "-f", path, "--force", "--json").json
+    assert (forced["updated"], forced["added"], forced["memories"]) == (2, 1, 1)
+    assert sorted(powermem.memories()) == sorted(TEXTS)
+    assert TEXTS[0] in powermem.inside("get", rows[0][0]).out
+    for _ in range(2):
+        assert powermem.inside("add", "-f", path, "--force", "--json").json["updated"] == 3
+    assert len(powermem.memories()) == 3
+
+
 # ── what is said ──
 
 
@@ -344,7 +442,8 @@ def test_a_dry_run_reads_all_and_keeps_nothing(powermem):
     assert said.code == 3
     assert "3 read, 1 would be rejected" in said.err
     assert "in.jsonl:2" in said.err
-    assert powermem.inside("add", "-f", path, "-n", "--json").json["read"] == 3
+    document = powermem.inside("add", "-f", path, "-n", "--json").json
+    assert (document["read"], document["stop_reason"], document["exit_code"]) == (3, "end", 3)
     assert sorted(entry.name for entry in powermem.folder.iterdir()) == ["in.jsonl"]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from powermem_cli.memory import AsyncMemory
 
+REASONS = {1: {"end", "provider"}, 2: {"usage"}, 4: {"auth"}, 5: {"store"}, 70: {"bug"}, 75: {"locked", "store"}}
+
 
 def says_only(said, message, code):
     """One error on stderr, and with --json the same on stdout."""
@@ -23,6 +25,7 @@ def says_only(said, message, code):
     assert document["type"] == "error"
     assert f"error: {document['message']}" == first
     assert document["exit_code"] == code
+    assert document["stop_reason"] in REASONS[code]
     return document
 
 
@@ -38,15 +41,22 @@ def says_only(said, message, code):
         (["search", "x", "--threshold", "3"], "3.0 is not in the range"),
         (["list", "-k", "many"], "'many'"),
         (["get", "1", "--where", "x=y"], "no such option: --where"),
-        (["--db", "x.db", "list"], "no such option: --db"),
+        (["--user", "x", "list"], "no such option: --user"),
     ],
 )
 def test_what_typer_refuses_is_said_in_our_form(powermem, arguments, message):
     says_only(powermem(*arguments, "--json"), message, 2)
 
 
-def test_options_in_front_of_the_command_are_told_where_to_go(powermem):
-    assert "hint   options stand behind the command" in powermem("--db", "x.db", "list").err
+def test_options_of_a_command_in_front_of_it_are_told_where_to_go(powermem):
+    assert "hint   options of a command stand behind it" in powermem("-u", "x", "list").err
+
+
+def test_options_that_all_have_may_stand_in_front(powermem):
+    powermem("--db", "x.db", "-q", "add", "here", "--user", "anna")
+    assert [row[3] for row in powermem("--db", "x.db", "list").rows] == ["here"]
+    assert powermem("--json", "--db", "y.db", "list", "--db", "x.db").json["results"][0]["memory"] == "here"
+    assert powermem("-q", "--db", "nowhere.db", "list", "-q").err == ""  # -q and -q are -qq
 
 
 @pytest.mark.parametrize(

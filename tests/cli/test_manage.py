@@ -87,16 +87,15 @@ def test_a_list_that_is_not_all_says_so(powermem, ids):
 
 def test_an_empty_list(powermem):
     said = powermem.inside("list", "--json")
-    assert (said.code, said.json, said.err) == (0, {"results": []}, "no memories here\n")
+    assert (said.code, said.json) == (0, {"results": []})
+    assert said.err.endswith("no memories here\n")
 
 
 def test_a_long_list_comes_in_pages(powermem):
     records = [{"memory": f"memory {i}"} for i in range(2100)]
     powermem.inside("add", "-f", powermem.write("in.jsonl", *records), "-q")
     rows = powermem.inside("list", "--all").rows
-    assert [int(row[0]) for row in rows] == sorted(int(row[0]) for row in rows)
-    # Several hundred are added at once, and several hundreds at a time: in whatever order those end.
-    assert sorted(row[3] for row in rows) == sorted(record["memory"] for record in records)
+    assert [row[3] for row in rows] == [record["memory"] for record in records]
 
 
 # ── update ──

@@ -2,53 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import signal
-import struct
-import subprocess
-import termios
-from collections.abc import Callable
 
 import pytest
-from program import PROGRAM, SECONDS, Powermem
+from program import SECONDS
+from terminal import SGR, in_terminal, resize
 
-SGR = re.compile(r"\x1b\[[0-9;]*m")
 ERASE = "\x1b[K"
-
-
-def in_terminal(
-    powermem: Powermem,
-    *arguments: object,
-    typed: str = "",
-    columns: int = 100,
-    meanwhile: Callable[[subprocess.Popen[bytes]], object] = lambda _process: None,
-) -> tuple[int, str]:
-    """The exit code, and all that the terminal got; *typed* stands ready from the start."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    os.write(ours, typed.encode())
-    process = subprocess.Popen(
-        [*PROGRAM, *map(str, arguments)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=powermem.folder,
-        env={**powermem.environ, "TERM": "xterm-256color"},
-    )
-    os.close(theirs)
-    meanwhile(process)
-    shown = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            shown += chunk
-    except OSError:  # Linux says so when the other side is closed
-        pass
-    finally:
-        os.close(ours)
-    return process.wait(SECONDS), shown.decode().replace("\r\n", "\n")
 
 
 def screen(shown: str) -> list[str]:
@@ -90,7 +52,7 @@ def test_ctrl_c_is_answered_at_once_and_the_line_is_left_in_order(powermem):
     pipe = powermem.folder / "pipe"
     os.mkfifo(pipe)
 
-    def stop(process):
+    def stop(process, _terminal):
         with pipe.open("w"):  # opened by both: it is about to read
             process.send_signal(signal.SIGINT)
             process.wait(SECONDS)
@@ -116,3 +78,46 @@ def test_delete_all_asks(filled, answer, left):
 def test_add_without_anything_is_a_short_help_and_no_hang(powermem):
     code, shown = in_terminal(powermem, "add")
     assert (code, shown.split("\n")[0]) == (2, "error: what shall be remembered?")
+
+
+@pytest.mark.parametrize(
+    ("columns", "env"),
+    [
+        (20, {}),
+        (40, {"NO_COLOR": "1"}),
+        (60, {"TERM": "dumb"}),
+        (120, {"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}),
+        (300, {"LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": ""}),
+    ],
+)
+def test_any_terminal_gets_what_it_can_show(filled, columns, env):
+    path = filled.write("more.jsonl", *({"memory": f"Füße {i}"} for i in range(300)), {"memory": 7})
+    code, shown = in_terminal(filled, "add", "-f", path, columns=columns, env=env)
+    assert (code, "Traceback" in shown) == (3, False)
+    assert all(part in shown for part in ("300 added", "1 rejected"))
+    code, table = in_terminal(filled, "list", "--all", columns=columns, env=env)
+    assert (code, "Traceback" in table) == (0, False)
+    assert all(len(line) <= columns for line in SGR.sub("", table).split("\n"))
+    for text in (shown, table):
+        assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", re.sub(r"\r?\x1b\[K|\x1b\[[0-9;]*m", "", text))
+        assert "\x1b[?25l" not in text, "the cursor is never hidden, so that no end can leave it so"
+        if env.get("PYTHONIOENCODING") == "ascii":
+            assert text.isascii()
+        if "NO_COLOR" in env or env.get("TERM") == "dumb":
+            assert not SGR.search(text)
+    assert ("\x1b" in shown) == (env.get("TERM") != "dumb")
+
+
+def test_a_window_that_changes_its_size(powermem):
+    pipe = powermem.folder / "pipe"
+    os.mkfifo(pipe)
+
+    def change(_process, terminal):
+        with pipe.open("w") as writer:
+            for columns in (20, 300, 40):
+                resize(terminal, columns)
+                writer.write(f'{{"memory": "at {columns} columns"}}\n')
+                writer.flush()
+
+    code, shown = in_terminal(powermem, "add", "-f", pipe, meanwhile=change)
+    assert (code, "3 added" in shown, "Traceback" in shown) == (0, True, False)

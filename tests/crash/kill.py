@@ -1,6 +1,6 @@
 """Kill `powermem add --file` with SIGKILL at random moments, run it again to its end, and let the checker judge.
 
-    python tests/crash/kill.py --kills 50 --records 5000 [--seed N] [--without-ledger]
+    python tests/crash/kill.py --kills 50 --records 5000 [--seed N] [--per-trial N] [--no-infer] [--without-ledger]
 
 Every trial has a store and an input of its own. The moments are spread over the whole run: over its time, from the
 start of the process to its end, or over what it has acknowledged. Some trials are killed more than once before they
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ WITHOUT_LEDGER = (sys.executable, str(Path(__file__).with_name("without_ledger.p
 """The negative control: the same program with the checkpoint alone. Kills must make it lose or double something."""
 USERS = 7
 SHAPES = ((4, 512), (4, 64), (16, 32), (1, 128))  # concurrency, batch size
+SIXTEEN = ((16, 512), (16, 64), (16, 16), (16, 1))
 WORDS = ("tea", "train", "river", "garden", "letter", "cousin", "winter", "piano", "harbour", "bread", "lamp", "bridge")
 
 
@@ -109,6 +110,8 @@ class Trial:
         dice: random.Random,
         program: tuple[str, ...] = PROGRAM,
         shapes: tuple[tuple[int, int], ...] = SHAPES,
+        *,
+        infer: bool = True,
     ) -> None:
         self.powermem = Powermem(folder)
         self.input = folder / "talks.jsonl"
@@ -116,15 +119,20 @@ class Trial:
         self.said.touch()
         self.program = program
         self.has_ledger = program != WITHOUT_LEDGER
+        self.infer = infer
         concurrency, batch = dice.choice(shapes)
         self.command = ("add", "-f", self.input, "--jsonl", "-c", concurrency, "--batch-size", batch)
+        self.command += () if infer else ("--no-infer",)
         write_records(self.input, records, dice, repeats=0.05 if self.has_ledger else 0)
 
     def run(self, *, seconds: float | None = None, lines: int | None = None, options: tuple[str, ...] = ()) -> int:
         """Run the command; kill it after *seconds*, or when it has said so many *lines*. The exit code."""
-        with self.powermem.started(
-            *self.command, *options, wrapper=self.program, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
+        with (
+            (self.powermem.folder / "stderr").open("w") as err,
+            self.powermem.started(
+                *self.command, *options, wrapper=self.program, stdin=subprocess.DEVNULL, stderr=err
+            ) as process,
+        ):
             assert process.stdout is not None
             timer = threading.Timer(seconds or 0, process.kill)
             if seconds is not None:
@@ -160,12 +168,15 @@ class Trial:
         # Without a ledger, reading all once more would double all, killed or not.
         for options in ((), ("--no-resume",) if self.has_ledger else ()):
             code = self.run(options=options)
-            (summary,) = summaries(self.said)[-1:]
-            if code != 0 or not conserved(summary):
-                figures.unsound.append(f"{self.command} {options}: exit code {code}, {summary}")
+            (summary,) = summaries(self.said)[-1:] or [None]
+            if code != 0 or summary is None or not conserved(summary):
+                err = (self.powermem.folder / "stderr").read_text()[-2000:]
+                figures.unsound.append(f"{self.command} {options}: exit code {code}, {summary}, {err}")
+                return
             if options and summary["read"] != summary["unchanged"]:
                 figures.unsound.append(f"once more: {summary}")
-        figures.take(check(self.powermem.database, self.said, self.input), has_ledger=self.has_ledger)
+        found = check(self.powermem.database, self.said, self.input, infer=self.infer)
+        figures.take(found, has_ledger=self.has_ledger)
 
     def _checked_copy(self) -> Findings:
         copy = self.powermem.folder / "copy"
@@ -173,7 +184,7 @@ class Trial:
         for path in self.powermem.folder.glob("memories.db*"):
             if not path.name.endswith("-shm"):
                 shutil.copy(path, copy)
-        found = check(copy / "memories.db", self.said, self.input, complete=False)
+        found = check(copy / "memories.db", self.said, self.input, complete=False, infer=self.infer)
         shutil.rmtree(copy)
         return found
 
@@ -190,7 +201,9 @@ def many(
     records: int,
     seed: int,
     program: tuple[str, ...] = PROGRAM,
-    per_trial: tuple[int, ...] = (1, 1, 1, 2, 3),
+    per_trial: Sequence[int] = range(1, 6),
+    *,
+    infer: bool = True,
 ) -> Figures:
     """As many trials as it takes to have killed so often; ends early when something was found."""
     print(f"seed {seed}")
@@ -199,11 +212,12 @@ def many(
     duration = 0.0
     while figures.clean and figures.kills < kills:
         with tempfile.TemporaryDirectory(prefix="powermem-kill-") as folder:
-            trial = Trial(Path(folder), records, dice, program)
+            trial = Trial(Path(folder), records, dice, program, SHAPES if infer else SIXTEEN, infer=infer)
             if duration:
                 for _ in range(min(dice.choice(per_trial), kills - figures.kills)):
-                    moments = {"seconds": dice.uniform(0, 1.1 * duration)}, {"lines": dice.randrange(1, records)}
-                    trial.kill(figures, **dice.choice(moments))
+                    left = max(2, records - len(trial.said.read_bytes().splitlines()))
+                    seconds = dice.uniform(0, 1.1 * duration) * (1 + left / records) / 2
+                    trial.kill(figures, **dice.choice(({"seconds": seconds}, {"lines": dice.randrange(1, left)})))
                 trial.end(figures)
             else:  # the first is not killed: it shows how long a whole run takes here and now
                 started = time.monotonic()
@@ -218,9 +232,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--records", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
+    parser.add_argument("--per-trial", type=int, default=5, help="most kills of one run before it may end")
+    parser.add_argument("--no-infer", action="store_true", help="every record as it is, 16 in flight")
     parser.add_argument("--without-ledger", action="store_true", help="the negative control: this must find something")
     options = parser.parse_args()
-    figures = many(options.kills, options.records, options.seed, WITHOUT_LEDGER if options.without_ledger else PROGRAM)
+    program = WITHOUT_LEDGER if options.without_ledger else PROGRAM
+    per_trial = range(1, options.per_trial + 1)
+    figures = many(options.kills, options.records, options.seed, program, per_trial, infer=not options.no_infer)
     print(figures)
     return 0 if figures.clean else 1
 

@@ -61,8 +61,10 @@ def test_a_signal_in_the_middle_of_a_file(powermem, talks, number):
     assert process.returncode == -number  # died of it: a shell's loop ends, systemd sees a clean stop
 
     summary = json.loads((said + rest).splitlines()[-1])
-    assert (summary["stop_reason"], conserved(summary)) == ("signal", True)
-    assert 100 < summary["added"] < RECORDS
+    assert (summary["stop_reason"], summary["exit_code"], conserved(summary)) == ("signal", 128 + number, True)
+    done = summary["read"] - summary["not_started"]
+    assert 100 <= done < RECORDS  # what was heard of before the signal, and no more than a full pipe lets through
+    assert done == len((said + rest).splitlines()) - 1
     assert len(err.splitlines()) == 1
     assert "stopped: signal" in err.decode()
     acknowledged = whole(powermem.folder / "acks.jsonl", said, rest)
@@ -91,9 +93,10 @@ def test_hammering_ctrl_c_ends_it_even_if_nobody_reads_what_it_says(powermem, ta
 
 def test_a_pipe_that_has_no_more_to_say_yet_is_left_at_once(powermem):
     with powermem.started("add", "-", "--jsonl") as process:
-        process.stdin.write(b'{"memory": "the first"}\n{"memory": "the second"}\n')
-        process.stdin.flush()
-        assert b"the second" in listen(process, 2)
+        for text in ("the first", "the second"):
+            process.stdin.write(json.dumps({"memory": text}).encode() + b"\n")
+            process.stdin.flush()
+            assert text in listen(process, 1).decode()  # at once: it does not wait for the next
         process.send_signal(signal.SIGTERM)
         process.wait(10)  # its input is still open
         rest, _ = end_of(process)

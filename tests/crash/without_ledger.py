@@ -24,6 +24,11 @@ def blind(change: Change) -> Change:
     return change._replace(unless_known=False) if isinstance(change, Insert) else change
 
 
-SqliteStore.known = know_nothing  # type: ignore[method-assign]
-SqliteStore.apply = apply_without_ledger  # type: ignore[method-assign]
-main()
+def switch_off() -> None:
+    SqliteStore.known = know_nothing  # type: ignore[method-assign]
+    SqliteStore.apply = apply_without_ledger  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    switch_off()
+    main()

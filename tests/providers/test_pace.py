@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 
+import limits
 import pytest
 import virtual_time
 
 from powermem_cli.errors import ProviderBusy, ProviderError
-from powermem_cli.providers.pace import Bucket, Pace, Window
+from powermem_cli.providers.pace import Pace, Window
+from powermem_cli.providers.rates import Bucket
 from powermem_cli.retry import Failure
 
 
@@ -17,76 +19,28 @@ def failed(code, retry_after=None):
     return Failure(ProviderBusy("no", provider="p", code=code), retry_after)
 
 
-class TokenBucketServer:
-    """So many calls a minute, *burst* at once; a refusal says when the next one may come."""
-
-    def __init__(self, rpm, burst):
-        self._rate, self._burst, self._level, self._at = rpm / 60, burst, burst, 0.0
-
-    def refuses(self, now):
-        self._level = min(self._burst, self._level + (now - self._at) * self._rate)
-        self._at = now
-        if self._level >= 1:
-            self._level -= 1
-            return None
-        return (1 - self._level) / self._rate
+@pytest.mark.parametrize("told", limits.TOLD)
+@pytest.mark.parametrize("server", limits.SERVERS.values(), ids=limits.SERVERS)
+def test_an_unknown_limit_is_learned(server, told):
+    cost = limits.work_through(server(), 10_000, told=told, concurrency=64)
+    print(cost)
+    assert cost.calls <= 1.10
+    assert cost.time <= 1.05
 
 
-class MinuteServer:
-    """So many calls in each minute of the clock."""
-
-    def __init__(self, rpm):
-        self._rpm, self._minute, self._count = rpm, -1, 0
-
-    def refuses(self, now):
-        minute = int(now // 60)
-        if minute != self._minute:
-            self._minute, self._count = minute, 0
-        self._count += 1
-        return None if self._count <= self._rpm else (minute + 1) * 60 - now
+@pytest.mark.parametrize("server", limits.SERVERS.values(), ids=limits.SERVERS)
+def test_named_limits_help_to_learn_it(server):
+    cost = limits.work_through(server(), 10_000, told="not", headers=True, concurrency=64)
+    print(cost)
+    assert cost.calls <= 1.05
+    assert cost.time <= 1.05
 
 
-def work_through(server, records, *, latency=0.5, seed=3, **options):
-    """Calls made, and virtual seconds, until *records* calls got through."""
-    rng = random.Random(seed)
-    pace = Pace("p", random=rng.random, **options)
-    calls = 0
-
-    async def one():
-        nonlocal calls
-        while True:
-            turn = await pace.turn(1)
-            calls += 1
-            wait = server.refuses(asyncio.get_running_loop().time())
-            await asyncio.sleep((latency if wait is None else 0.05) * rng.uniform(0.7, 1.3))
-            outage = pace.leave(turn, None if wait is None else failed("rate.limited", wait))
-            if wait is None:
-                return
-            assert outage is None
-
-    async def main():
-        await asyncio.gather(*(one() for _ in range(records)))
-
-    _, seconds = virtual_time.run(main())
-    return calls, seconds
-
-
-@pytest.mark.parametrize("concurrency", [None, 64])
-@pytest.mark.parametrize(
-    ("server", "ideal"),
-    [(lambda: TokenBucketServer(500, 17), (3000 - 17) * 60 / 500), (lambda: MinuteServer(500), 300.0)],
-    ids=["bucket", "minute"],
-)
-def test_an_unknown_limit_is_learned(server, ideal, concurrency):
-    calls, seconds = work_through(server(), 3000, concurrency=concurrency)
-    assert calls <= 1.10 * 3000
-    assert seconds <= 1.05 * ideal
-
-
-def test_a_known_limit_is_kept():
-    calls, seconds = work_through(TokenBucketServer(500, 17), 3000, rpm=500, concurrency=64)
-    assert calls <= 1.02 * 3000
-    assert seconds <= 1.05 * 3000 * 60 / 500
+@pytest.mark.parametrize("server", limits.SERVERS.values(), ids=limits.SERVERS)
+def test_a_known_limit_is_kept(server):
+    cost = limits.work_through(server(), 2_000, rpm=limits.RPM, concurrency=64)
+    print(cost)
+    assert cost.calls <= 1.02
 
 
 def test_tokens_a_minute_are_kept_and_corrected_by_what_it_really_took():
@@ -111,7 +65,7 @@ def test_limits_that_the_provider_names_are_kept():
         pace = Pace("p", concurrency=1)
         for _ in range(20):
             turn = await pace.turn(1)
-            pace.named("calls", limit=10, remaining=0, reset=10.0)
+            pace.named(turn, "calls", limit=10, remaining=0, reset=10.0)
             pace.leave(turn, None)
 
     assert virtual_time.run(main())[1] == pytest.approx(19, rel=0.05)

@@ -182,6 +182,10 @@ def test_the_filter_is_named():
     assert "filter" in str(judge(ASKED, 400, {}, error("flagged", code="content_filter")).error)
 
 
+def test_a_server_may_ask_to_be_called_again():
+    assert type(judge(ASKED, 400, {"x-should-retry": "true"}, b"").error) is ProviderBusy
+
+
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 def test_a_redirect(status):
     failure = judge(ASKED, status, {"location": "https://elsewhere.example/x?key=secret"}, b"")

@@ -1,6 +1,8 @@
-"""Arbitrary records, for the tests that hold for all of them."""
+"""Arbitrary records, and what arbitrary bytes begin from, for the tests that hold for all of them."""
 
 from __future__ import annotations
+
+import codecs
 
 from hypothesis import strategies as st
 
@@ -45,3 +47,21 @@ extras = st.fixed_dictionaries(
     }
 )
 any_record = st.builds(lambda one, others: Record(**one, **others), content, extras)
+
+SEEDS = {
+    "jsonl": b'{"memory":"a b","user_id":"u"}\n{"messages":[{"role":"user","content":"x"}],"id":1}\r\n"text"\n\n',
+    "json": b'[{"memory":"a","metadata":{"x":[1,2]}},\n {"memory":"b"}, "c"]\n{"results":[{"memory":"q"}],"rel":[1]}',
+    "csv": b'memory,user,topic\n"a ""b""",u,t\n"multi\nline",u,\n,,\n',
+    "tsv": b'memory\tuser\na\tb\n"c\t"\td\n',
+    "text": b"one\n two\r\n\nthree",
+    "mem0": b'{"results":[{"id":"1","memory":"x","hash":"h"}]}',
+    "powermem": b'{"id":"1","memory":"x","user_id":null}\n',
+    "chatgpt": b'[{"mapping":{"a":{"message":{"author":{"role":"user"},"content":{"content_type":"text","parts":["hi"]}}}},'
+    b'"title":"t","current_node":"a"}]',
+    "claude": b'[{"uuid":"1","name":"n","chat_messages":[{"sender":"human","text":"hi"}]}]',
+}
+TOKENS = [
+    *(bytes([one]) for one in b'"\n\r{}[],:\\ \0\xff\xc3;|'),
+    *(b"\\u0000", b"\\ud800", b'"results":[', b"null", b"1e999", b"NaN", b"-", codecs.BOM_UTF8, b"\x1f\x8b"),
+    *(b'{"code":"x","message":"","record":', b'"options":{"format":"csv"},', b"[" * 200, b'{"a":' * 200),
+]

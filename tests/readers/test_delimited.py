@@ -195,6 +195,17 @@ def test_invalid_bytes_and_nulls_reject_the_row():
     assert (null.code, where(null)) == ("input.character", (6, 3, 31, 7))
 
 
+@pytest.mark.parametrize("encoding", [None, "cp1252"])
+def test_an_invalid_byte_before_a_stray_quote_is_what_is_named(encoding):
+    bad, good = table(b'memory,user\n\x81\x81,"x" y\na,b\n', encoding=encoding)
+    assert isinstance(bad, Rejected)
+    assert (bad.code, where(bad)) == ("input.encoding", (2, 1, 12, 9))
+    assert isinstance(good, Record)
+    later, middle, last = table(b'memory,user\n"a" b,u\n\x81,u\nc,d\n', encoding=encoding)
+    assert [item.code for item in (later, middle)] == ["input.quote", "input.encoding"]
+    assert isinstance(last, Record)
+
+
 def test_a_carriage_return_within_a_row():
     bad, good = table("memory,user\na\rb,c\nd,e\r\n")
     assert isinstance(bad, Rejected)

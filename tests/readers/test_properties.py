@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from readers.strategies import any_record, one_line
-from readers.tools import bare, by_steps, cut_at, gaps, piped, read, records, rejects, where
+from readers.strategies import SEEDS, TOKENS, any_record, one_line
+from readers.tools import bare, by_steps, cut_at, every_byte_has_its_place, piped, read, records, rejects, where
 
 from powermem_cli.errors import UsageError
 from powermem_cli.model import Record, Rejected, Scope
-from powermem_cli.readers import FORMATS, Position, Reading, as_row, open_input
+from powermem_cli.readers import Position, Reading, as_row, open_input
 from powermem_cli.times import format_time
 
 RELAXED = [HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -137,24 +137,6 @@ def test_round_trip_of_text(lines, form):
 
 # ── every byte has its place, whatever comes ────────────────────────────────────────────────────────────────────────
 
-SEEDS = {
-    "jsonl": b'{"memory":"a b","user_id":"u"}\n{"messages":[{"role":"user","content":"x"}],"id":1}\r\n"text"\n\n',
-    "json": b'[{"memory":"a","metadata":{"x":[1,2]}},\n {"memory":"b"}, "c"]\n{"results":[{"memory":"q"}],"rel":[1]}',
-    "csv": b'memory,user,topic\n"a ""b""",u,t\n"multi\nline",u,\n,,\n',
-    "tsv": b'memory\tuser\na\tb\n"c\t"\td\n',
-    "text": b"one\n two\r\n\nthree",
-    "mem0": b'{"results":[{"id":"1","memory":"x","hash":"h"}]}',
-    "powermem": b'{"id":"1","memory":"x","user_id":null}\n',
-    "chatgpt": b'[{"mapping":{"a":{"message":{"author":{"role":"user"},"content":{"content_type":"text","parts":["hi"]}}}},'
-    b'"title":"t","current_node":"a"}]',
-    "claude": b'[{"uuid":"1","name":"n","chat_messages":[{"sender":"human","text":"hi"}]}]',
-}
-TOKENS = [
-    *(bytes([one]) for one in b'"\n\r{}[],:\\ \0\xff\xc3;|'),
-    *(b"\\u0000", b"\\ud800", b'"results":[', b"null", b"1e999", b"NaN", b"-", codecs.BOM_UTF8, b"\x1f\x8b"),
-    *(b'{"code":"x","message":"","record":', b'"options":{"format":"csv"},', b"[" * 200, b'{"a":' * 200),
-]
-
 
 @st.composite
 def damaged(draw):
@@ -175,29 +157,9 @@ def damaged(draw):
     return name, draw(st.sampled_from([name, name, "auto"])), encoding, bytes(data)
 
 
-def outcome(stream, reading):
-    try:
-        return piped(stream, reading)
-    except UsageError as error:
-        return error.message
-
-
-BETWEEN = {"json": b" \t\r\n,[]", "delimited": b' \t\r\n,;|"', "jsonl": b" \t\r\n", "text": b" \t\r\n\0"}
-
-
 def check_any_bytes(case, step: int) -> None:
     name, format_name, encoding, data = case
-    reading = Reading(format=format_name, encoding=encoding, scope=Scope("me"))
-    items = outcome(data, reading)
-    assert outcome(by_steps(data, step), reading) == items, "the same however the bytes come"
-    if isinstance(items, str) or data.startswith(b"\x1f\x8b") or encoding == "gb18030":
-        return
-    between = gaps(items, data)
-    cut = FORMATS[name].cut
-    if format_name == name and encoding != "utf-16-le" and b"results" not in data:
-        first = between[0].removeprefix(codecs.BOM_UTF8)
-        for gap in between[1:] if cut == "delimited" else [first, *between[1:]]:
-            assert not gap.strip(BETWEEN[cut]), "bytes that are in no record, no reject, and are not blank"
+    every_byte_has_its_place(name, Reading(format=format_name, encoding=encoding, scope=Scope("me")), data, step)
 
 
 @few

@@ -167,6 +167,12 @@ def test_names_and_texts_that_no_strict_reader_takes():
     assert json.loads(as_reject_line(bad))["raw"] == 'raw \\u0000 \\udcff "'
 
 
+def test_a_piece_full_of_delete_characters_does_not_make_the_rejects_binary():
+    bad = Rejected("x", "y", Source("a.txt", 1, 0), json.dumps("\x7f" * 100))
+    [record] = records(again([as_reject_line(bad)]))
+    assert record.memory == "\x7f" * 100
+
+
 @given(any_record)
 def test_every_record_comes_back(record):
     assert bare(again([as_reject_line(record, InvalidInput("x"))])) == [record]

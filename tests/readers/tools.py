@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from powermem_cli.errors import UsageError
 from powermem_cli.model import Record, Rejected, Source
-from powermem_cli.readers import Input, Position, Reading, open_input
+from powermem_cli.readers import FORMATS, Input, Position, Reading, open_input
 
 Item = Record | Rejected
 
@@ -96,3 +98,38 @@ def gaps(items: list[Item], data: bytes, end: int | None = None) -> list[bytes]:
         at = item.source.byte + item.size
     assert at <= len(data)
     return [*between, data[at:end]]
+
+
+_BLANK = b" \t\r\n\v\f"
+BETWEEN = {"json": b" \t\r\n,[]", "delimited": _BLANK + b',;|"', "jsonl": _BLANK, "text": _BLANK + b"\0"}
+"""What may stand between two items, by the way the input is cut."""
+
+
+def outcome(stream: bytes | io.RawIOBase, reading: Reading) -> list[Item] | str:
+    """The items, or why there are none."""
+    try:
+        return piped(stream, reading)
+    except UsageError as error:
+        return error.message
+
+
+def every_byte_has_its_place(name: str, reading: Reading, data: bytes, step: int) -> list[Item]:
+    """Every byte is in one record, one reject, or blank; and the items are the same when *step* bytes come at once.
+
+    *name* is the format that *data* began as; *reading* may leave it to be found.
+    """
+    items = outcome(data, reading)
+    assert outcome(by_steps(data, step), reading) == items, "the same however the bytes come"
+    if isinstance(items, str):
+        return []
+    if data.startswith((b"\x1f\x8b", codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)):
+        return items
+    if reading.encoding == "gb18030":
+        return items
+    between = gaps(items, data)
+    cut = FORMATS[name].cut
+    if reading.format == name and reading.encoding != "utf-16-le" and b"results" not in data:
+        first = between[0].removeprefix(codecs.BOM_UTF8)
+        for gap in between[1:] if cut == "delimited" else [first, *between[1:]]:
+            assert not gap.strip(BETWEEN[cut]), "bytes that are in no record, no reject, and are not blank"
+    return items

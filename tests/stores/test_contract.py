@@ -251,6 +251,23 @@ class TestRepeats:
         assert [event for event, _ in applied.events] == ["DELETE", "UPDATE", "ADD", "ADD", "NONE"]
         assert applied.events[-1] == ("NONE", snow)
 
+    async def test_a_change_to_what_another_says_already_leaves_that_one(self, store):
+        ids = await add(store, insert("apples", "ann"), insert("oranges", "ann"), insert("pears", "ben"))
+
+        def becomes(text: str, seen: str | None = None) -> Write:
+            change = Update(ids[0], 2, Scope("ann"), text, digest=digest(text), unless_known=True)
+            return Write((change,), noted("a", text, seen=seen and digest(seen)))
+
+        writes = [becomes("pears"), becomes("pears", "pears"), becomes("oranges", "pears")]
+        applied = [(await store.apply([write]))[0].events for write in writes]
+        assert applied == [(("UPDATE", ids[0]),), (("UPDATE", ids[0]),), (("DELETE", ids[0]),)]
+        assert [(row.id, row.text) for row in await store.find(EVERYTHING, limit=10)] == [
+            (ids[1], "oranges"),
+            (ids[2], "pears"),
+        ]
+        (row,) = (await store.known([digest("a")])).values()
+        assert row.memory_ids == (0,)
+
     async def test_callers_at_the_same_time_keep_one(self, place):
         fact = insert("it rains", "ann", vector=vector(1), unless_known=True)
         async with place.opened() as one, place.opened() as other:

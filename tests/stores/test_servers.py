@@ -242,7 +242,7 @@ class TestTables:
     async def test_tables_of_a_newer_version_are_left_alone(self, fresh):
         async with fresh.opened():
             pass
-        await fresh.execute(f"UPDATE {fresh.collection}_meta SET value = '2' WHERE name = 'schema'")
+        await fresh.execute(f"UPDATE {fresh.collection}_meta SET value = '99' WHERE name = 'schema'")
         with pytest.raises(StoreError, match="newer powermem") as caught:
             await fresh.store().open(MODEL)
         assert caught.value.code == "store.newer"

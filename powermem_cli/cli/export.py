@@ -1,0 +1,123 @@
+"""powermem export"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
+
+import typer
+
+from powermem_cli.cli.exits import Exit
+from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
+from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from powermem_cli.exchange import Line
+
+_COLUMNS: Final = (
+    *("id", "memory", "user_id", "agent_id", "run_id"),
+    *("metadata", "created_at", "updated_at", "expires_at"),
+)
+
+
+@command
+def export(
+    run: Run,
+    output: Annotated[
+        Optional[str], typer.Option("-o", "--output", metavar="FILE", help="Into this file; without, to stdout.")
+    ] = None,
+    format_: Annotated[
+        Optional[Literal["jsonl", "csv"]],
+        typer.Option("--format", help="jsonl, which import reads; csv: memories alone. By the name of FILE."),
+    ] = None,
+    vectors: Annotated[bool, typer.Option("--vectors", help="With the vectors, so that none are made anew.")] = False,
+    user: User = None,
+    agent: Agent = None,
+    run_id: RunId = None,
+    where: Where = None,
+    filter_json: FilterJson = None,
+    since: Since = None,
+    until: Until = None,
+) -> Exit | None:
+    """Write memories to a file, as they are at one moment; of the whole store with their history and what is done."""
+    from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
+    from powermem_cli.moving import export as lines  # noqa: PLC0415
+    from powermem_cli.rules import check_scope  # noqa: PLC0415
+    from powermem_cli.stores.base import Where as Wanted  # noqa: PLC0415
+
+    scope = check_scope(run.user(user), agent, run_id)
+    wanted = Wanted(scope, parse_filter(parse_filters(where, filter_json, since, until)))
+    is_csv = format_ == "csv" or (format_ is None and output is not None and output.lower().endswith(".csv"))
+    if is_csv and vectors:
+        raise UsageError("a CSV file has no vectors", hint="leave out --vectors, or write JSON lines")
+
+    async def work(store: Any) -> int:
+        number = 0
+        with _opened(output) as stream:
+            write = _csv_writer(stream) if is_csv else _line_writer(stream)
+            async for page in lines(store, wanted, vectors=vectors):
+                number += sum(line["type"] == "memory" for line in page)
+                write(page)
+        return number
+
+    number = run.with_store(work)
+    if run.form != "auto" and output is not None:
+        run.write_json({"type": "export", "memories": number, "output": output})
+    else:
+        run.note(f"{counted(number, 'memory', 'memories')} exported{'' if output is None else f' to {output}'}")
+    return None
+
+
+@contextmanager
+def _opened(output: str | None) -> Iterator[IO[bytes]]:
+    """FILE.partial until all is in it and on the disk, then FILE: nobody takes a part for the whole."""
+    from powermem_cli.files import open_private, sync_folder  # noqa: PLC0415
+
+    if output is None:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    path = Path(output)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open_private(partial, "w") as raw, os.fdopen(os.dup(raw.fileno()), "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UsageError(f"{output} can't be written: {error.strerror or error}") from error
+
+
+def _line_writer(stream: IO[bytes]) -> Callable[[list[Line]], None]:
+    from powermem_cli.exchange import encoded  # noqa: PLC0415
+
+    def write(page: list[Line]) -> None:
+        stream.write(b"".join(map(encoded, page)))
+
+    return write
+
+
+def _csv_writer(stream: IO[bytes]) -> Callable[[list[Line]], None]:
+    import csv  # noqa: PLC0415
+    import io  # noqa: PLC0415
+    import json  # noqa: PLC0415
+
+    stream.write(f"{','.join(_COLUMNS)}\r\n".encode())
+
+    def write(page: list[Line]) -> None:
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        for line in page:
+            if line["type"] == "memory":
+                cells = {**line, "metadata": json.dumps(line["metadata"], ensure_ascii=False)}
+                rows.writerow([cells.get(name) for name in _COLUMNS])
+        stream.write(text.getvalue().encode())
+
+    return write

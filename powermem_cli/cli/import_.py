@@ -1,0 +1,106 @@
+"""powermem import"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from powermem_cli.cli.exits import Exit
+from powermem_cli.cli.session import Run, command
+from powermem_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from powermem_cli.moving import Taken
+
+MOST_SHOWN: Final = 10
+
+
+@command
+def import_(
+    run: Run, file: Annotated[str, typer.Argument(metavar="FILE", help="What export wrote; - reads it from stdin.")]
+) -> Exit | None:
+    """Take in what export wrote, ids and times as they were. Twice is once: what is there already stays as it is."""
+    import asyncio  # noqa: PLC0415 - `--help` does without
+
+    from powermem_cli.output.progress import progress_for  # noqa: PLC0415
+
+    progress = progress_for("none" if run.quiet else "auto", run.stderr, run.environ)
+
+    def report(taken: Taken) -> None:
+        progress.update(taken.bytes_read, {"added": taken.added, "rejected": taken.rejected})
+
+    with _opened(file, run.stdin) as stream:
+        progress.start(None if file == "-" else Path(file).stat().st_size, file)
+        try:
+            taken = asyncio.run(_take_in(run, stream, report))
+        finally:
+            progress.finish()
+    return _tell(run, taken)
+
+
+async def _take_in(run: Run, stream: IO[bytes], report: Callable[[Taken], None]) -> Taken:
+    from powermem_cli.moving import Import  # noqa: PLC0415
+    from powermem_cli.providers import create_embedder  # noqa: PLC0415
+    from powermem_cli.stores import create_store  # noqa: PLC0415
+
+    config = run.settings.config
+    embedder = create_embedder(config.embedder.provider, config.embedder.options)
+    store = create_store(config.vector_store.provider, config.vector_store.options)
+    try:
+        await store.open(embedder.model)
+        return await Import(store, embedder, report).run(stream)
+    finally:
+        await store.close()
+        await embedder.close()
+
+
+@contextmanager
+def _opened(file: str, stdin: Any) -> Iterator[IO[bytes]]:
+    if file == "-":
+        yield stdin.buffer
+        return
+    try:
+        stream = open(file, "rb")  # noqa: PTH123, SIM115
+    except OSError as error:
+        raise UsageError(f"{file} can't be read: {error.strerror}") from error
+    with stream:
+        yield stream
+
+
+def _tell(run: Run, taken: Taken) -> Exit | None:
+    code = None if taken.whole and not taken.rejected and not taken.conflicting else Exit.PARTIAL
+    for number, why in taken.rejects[:MOST_SHOWN]:
+        run.note(f"line {number}: {why}")
+    for id in taken.conflicts[:MOST_SHOWN]:
+        run.note(f"memory {id} is another one here, which was left as it is")
+    if not taken.whole:
+        run.say("warning: the export is not whole: its last line is missing, or counts more than was read")
+    if run.form != "auto":
+        run.write_json(_as_json(taken, code))
+    else:
+        counts = (
+            *(("added", taken.added), ("there already", taken.there), ("in conflict", taken.conflicting)),
+            *(("expired", taken.expired), ("rejected", taken.rejected), ("ledger and history", taken.records)),
+        )
+        run.note(", ".join(f"{number:,} {what}" for what, number in counts if number) or "nothing to import")
+    return code
+
+
+def _as_json(taken: Taken, code: Exit | None) -> dict[str, Any]:
+    return {
+        "type": "import",
+        "added": taken.added,
+        "there": taken.there,
+        "expired": taken.expired,
+        "records": taken.records,
+        "conflicting": taken.conflicting,
+        "conflicts": [str(id) for id in taken.conflicts],
+        "rejected": taken.rejected,
+        "rejects": [{"line": number, "message": why} for number, why in taken.rejects],
+        "whole": taken.whole,
+        "exit_code": int(code or 0),
+    }

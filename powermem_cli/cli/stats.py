@@ -1,0 +1,140 @@
+"""powermem stats: how much is remembered, of whom, since when, and what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
+from powermem_cli.cli.session import Run, command, counted
+
+if TYPE_CHECKING:
+    from powermem_cli.providers.base import Usage
+
+SHOWN: Final = 10  # of the users and of the agents; --json has all
+NOBODY: Final = "(none)"
+
+
+@command
+def stats(
+    run: Run,
+    user: User = None,
+    agent: Agent = None,
+    run_id: RunId = None,
+    where: Where = None,
+    filter_json: FilterJson = None,
+    since: Since = None,
+    until: Until = None,
+) -> None:
+    """Count memories by user, agent and day; the size of the store; tokens spent on it."""
+    filters = parse_filters(where, filter_json, since, until)
+    scope = (run.user(user), agent, run_id)
+    found = _gathered(run, scope, filters)
+    if run.form != "auto":
+        run.write_json(found)
+        return
+    _show(run, found)
+
+
+def _gathered(run: Run, scope: tuple[str | None, ...], filters: Mapping[str, Any] | None) -> dict[str, Any]:
+    from powermem_cli.accounts import as_json, noted  # noqa: PLC0415 - `--help` does without
+    from powermem_cli.filters import parse_filter  # noqa: PLC0415
+    from powermem_cli.paths import state_folder  # noqa: PLC0415
+    from powermem_cli.rules import check_scope  # noqa: PLC0415
+    from powermem_cli.stores.base import Where as StoreWhere  # noqa: PLC0415
+
+    which = StoreWhere(check_scope(*scope), parse_filter(filters))
+
+    async def work(store: Any) -> dict[str, Any]:
+        described = await store.describe()
+        users, agents, days = [await store.tally(by, which) for by in ("user_id", "agent_id", "day")]
+        spent: Mapping[str, Usage] = noted(state_folder(run.environ), await store.identity())
+        return {
+            "memories": sum(days.values()),
+            "users": _named("user_id", users),
+            "agents": _named("agent_id", agents),
+            "days": [{"day": _date(day), "memories": days[day]} for day in sorted(days)],
+            "store": described,
+            "spent": as_json(spent),
+        }
+
+    return run.with_store(work)
+
+
+def _named(column: str, numbers: Mapping[Any, int]) -> list[dict[str, Any]]:
+    """The most first, ties by name; None, which is nobody, behind all others with as many."""
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0] is None, item[0] or ""))
+    return [{column: name, "memories": number} for name, number in ordered]
+
+
+def _date(day: int) -> str:
+    from powermem_cli.stores.base import DAY  # noqa: PLC0415
+    from powermem_cli.times import format_time  # noqa: PLC0415
+
+    return format_time(day * DAY)[:10]
+
+
+def _show(run: Run, found: Mapping[str, Any]) -> None:
+    """Tables and a plot on a terminal; in a pipe, lines of what, of whom and how many with tabs between them."""
+    from powermem_cli.output.cells import write_cells  # noqa: PLC0415
+    from powermem_cli.output.console import is_terminal  # noqa: PLC0415
+
+    whole = [("memories", "", f"{found['memories']}"), ("bytes", "", found["store"].get("bytes"))]
+    tokens = found["spent"]["tokens"]
+    whole.append(("tokens", "estimated" if tokens["estimated"] else "", tokens["prompt"] + tokens["completion"]))
+    groups = {"user": found["users"], "agent": found["agents"], "day": found["days"]}
+    if not is_terminal(run.stdout):
+        rows = [(what, *one.values()) for what, ones in groups.items() for one in ones]
+        write_cells(("", "", ""), [*whole, *rows], run.stdout, run.environ)
+        return
+    write_cells(("", ""), _summary(found), run.stdout, run.environ)
+    for what in ("user", "agent"):
+        rows = [(NOBODY if name is None else name, f"{n:,}") for name, n in (one.values() for one in groups[what])]
+        if rows and rows != [(NOBODY, rows[0][1])]:
+            print(file=run.stdout)
+            write_cells((what, "memories"), rows[:SHOWN], run.stdout, run.environ)
+            if len(rows) > SHOWN:
+                run.note(f"and {counted(len(rows) - SHOWN, what, what + 's')} more; --json shows all")
+    _show_days(run, found["days"])
+
+
+def _summary(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    store, spent = found["store"], found["spent"]
+    rows = [("memories", f"{found['memories']:,}"), ("store", str(store.get("place", "")))]
+    if store.get("bytes") is not None:
+        rows.append(("size", _size(store["bytes"])))
+    if store.get("model"):
+        rows.append(("model", f"{store['model']}, {store['dims']} dimensions"))
+    if spent["http"]["calls"]:
+        mark = "~" if spent["tokens"]["estimated"] else ""
+        tokens = spent["tokens"]["prompt"] + spent["tokens"]["completion"]
+        rows.append(("spent", f"{mark}{tokens:,} tokens in {counted(spent['http']['calls'], 'call', 'calls')}"))
+    return rows
+
+
+def _size(number: int) -> str:
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if number < 1000 or unit == "GB":
+            return f"{number:,.0f} {unit}" if unit == "bytes" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1000  # type: ignore[assignment]
+    raise AssertionError
+
+
+def _show_days(run: Run, days: list[dict[str, Any]]) -> None:
+    """From the first day to the last."""
+    from powermem_cli.output.console import width_of  # noqa: PLC0415
+    from powermem_cli.output.plot import places_per_column, plot  # noqa: PLC0415
+    from powermem_cli.stores.base import DAY  # noqa: PLC0415
+    from powermem_cli.times import parse_time  # noqa: PLC0415
+
+    if not days:
+        return
+    numbers = {parse_time(one["day"]) // DAY: one["memories"] for one in days}
+    width = width_of(run.stdout, run.environ) - 1
+    lines = plot(numbers, width, run.stdout)
+    first, last = days[0]["day"], days[-1]["day"]
+    each = places_per_column(numbers, width)
+    below = (first if first == last else f"{first} to {last}") + (f", {each} days a column" if each > 1 else "")
+    most = max(days, key=lambda one: one["memories"])
+    print(f"\nmemories by day (UTC), most on {most['day']}: {most['memories']:,}", file=run.stdout)
+    print(*lines, below, sep="\n", file=run.stdout)

@@ -1,0 +1,142 @@
+"""How quick the engines are with very many memories, and whether their indexes find what is nearest.
+
+python tests/benchmarks/engines.py [sqlite postgres oceanbase] [--memories 100000] [--users 100] [--searches 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from corpus import sentences
+from engines import Postgres, Seekdb, Server, running
+from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace, digest, noted
+
+from powermem_cli.model import Scope
+from powermem_cli.providers import create_embedder
+from powermem_cli.stores.base import EVERYTHING, Insert, Store, Where, Write
+from powermem_cli.terms import query_terms
+
+BATCH = 1000
+NEAR = 10
+
+
+def place_on(engine: str, stack: ExitStack) -> tuple[Place, Server | None]:
+    if engine == "sqlite":
+        return SqlitePlace(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "memories.db"), None
+    server = stack.enter_context(running(Postgres() if engine == "postgres" else Seekdb()))
+    return (PostgresPlace if engine == "postgres" else OceanBasePlace)(server, "bench"), server
+
+
+async def embedded(number: int, seed: int) -> tuple[list[str], list[bytes]]:
+    words = sentences(seed)
+    texts = [f"{next(words)} {i}" for i in range(number)]
+    vectors = await create_embedder("local", {}).embed(texts)
+    return texts, vectors
+
+
+def writes(texts: list[str], vectors: list[bytes], users: int) -> Iterator[list[Write]]:
+    for start in range(0, len(texts), BATCH):
+        yield [
+            Write(
+                (Insert(Scope(f"user{i % users}"), texts[i], vectors[i], digest(texts[i]), 1_760_000_000_000_000 + i),),
+                noted(str(i)),
+            )
+            for i in range(start, min(start + BATCH, len(texts)))
+        ]
+
+
+async def timed_searches(store: Store, queries: list[tuple[str, bytes]], users: int | None) -> list[float]:
+    """Milliseconds of both halves of a search, one after the other."""
+    took = []
+    for number, (text, vector) in enumerate(queries):
+        where = EVERYTHING if users is None else Where(Scope(f"user{number % users}"))
+        started = time.perf_counter()
+        await store.nearest(vector, where, limit=300)
+        await store.matching(query_terms(text), where, limit=300)
+        took.append((time.perf_counter() - started) * 1000)
+    return sorted(took[len(took) // 10 :])
+
+
+async def recall(store: Store, ids: list[int], vectors: list[bytes], queries: list[tuple[str, bytes]]) -> float:
+    matrix = np.frombuffer(b"".join(vectors), "<f4").reshape(len(vectors), -1)
+    found = []
+    for _, vector in queries:
+        best = {ids[n] for n in np.argsort(-(matrix @ np.frombuffer(vector, "<f4")))[:NEAR]}
+        hits = await store.nearest(vector, EVERYTHING, limit=NEAR)
+        found.append(len(best & {hit.id for hit in hits}) / NEAR)
+    return statistics.mean(found)
+
+
+def memory_of(server: Server | None) -> float:
+    """Megabytes: of the server and its children at this moment, of this process at its highest."""
+    if server is None or server._process is None:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    total, parents = 0, {server._process.pid}
+    for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
+        try:
+            status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        except OSError:  # it has ended
+            continue
+        if int(folder.name) in parents or int(status["PPid"]) in parents:
+            parents.add(int(folder.name))
+            total += int(status.get("RssAnon", "0").split()[0])
+    return total / 1024
+
+
+async def measure(engine: str, arguments: argparse.Namespace) -> None:
+    texts, vectors = await embedded(arguments.memories, 1)
+    asked = list(zip(*await embedded(arguments.searches, 2), strict=True))
+    with ExitStack() as stack:
+        place, server = place_on(engine, stack)
+        async with place.opened("local/bench") as store:
+            started, ids = time.perf_counter(), []
+            for batch in writes(texts, vectors, arguments.users):
+                ids += [result.events[0][1] for result in await store.apply(batch)]
+            speed = len(texts) / (time.perf_counter() - started)
+            started = time.perf_counter()
+            built = await store.optimize()
+            building = time.perf_counter() - started
+            own = await timed_searches(store, asked, arguments.users)
+            whole = await timed_searches(store, asked, None)
+            near = await recall(store, ids, vectors, asked)
+            print(
+                f"{engine}: {speed:,.0f} records/s · index {building:.0f} s ({built}) · one user p50 {middle(own):.1f} p95 "
+                f"{late(own):.1f} ms · all p50 {middle(whole):.1f} p95 {late(whole):.1f} ms · recall@{NEAR} {near:.3f} · "
+                f"{memory_of(server):,.0f} MB · {(await store.describe())['bytes'] / 1e6:,.0f} MB on disk",
+                flush=True,
+            )
+
+
+def middle(sorted_values: list[float]) -> float:
+    return sorted_values[len(sorted_values) // 2]
+
+
+def late(sorted_values: list[float]) -> float:
+    return sorted_values[int(len(sorted_values) * 0.95)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engines", nargs="*", default=["sqlite", "postgres", "oceanbase"])
+    parser.add_argument("--memories", type=int, default=100_000)
+    parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--searches", type=int, default=100)
+    arguments = parser.parse_args()
+    for engine in arguments.engines:
+        asyncio.run(measure(engine, arguments))
+
+
+if __name__ == "__main__":
+    main()

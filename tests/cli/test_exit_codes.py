@@ -1,0 +1,262 @@
+"""Every row of the table of exit codes by a real fault of the real program; and which code wins where several apply."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import apsw
+import pytest
+from fake_api import DIMS, FakeApi, Reply
+from program import PROGRAM, SECONDS
+
+from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.errors import EmbedderMismatch, Locked, PowerMemError, StoreBusy
+
+GOOD = {"memory": "Ana drinks green tea"}
+BAD = {"memory": 7}
+
+
+@pytest.fixture(scope="module")
+def api():
+    with FakeApi() as running:
+        yield running
+
+
+def remote(api: FakeApi) -> dict[str, str]:
+    """The settings that let the program ask *api* for embeddings, without patience."""
+    return {
+        "EMBEDDING_PROVIDER": "openai",
+        "EMBEDDING_API_KEY": "sk-test",
+        "EMBEDDING_MODEL": "fake",
+        "EMBEDDING_DIMS": str(DIMS),
+        "OPENAI_EMBEDDING_BASE_URL": api.url,
+        "POWERMEM_RETRIES": "1",
+    }
+
+
+def last_document(said):
+    """The last JSON object on stdout."""
+    document = said.summary
+    assert isinstance(document, dict)
+    return document
+
+
+# ── 0, 1, 2, 3: what became of what was asked ──
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["add", "-f", "good.jsonl"], 0),
+        (["add", "-f", "known.jsonl"], 0),
+        (["add", "-f", "empty.jsonl"], 0),
+        (["search", "zeppelin", "--threshold", "1"], 0),
+        (["list", "-u", "nobody"], 0),
+        (["delete", "--all", "-u", "nobody", "-y"], 0),
+        (["get", "17"], 1),
+        (["delete", "17"], 1),
+        (["update", "17", "new"], 1),
+        (["search", "zeppelin", "--threshold", "1", "--fail-if-empty"], 1),
+        (["add", "-f", "bad.jsonl"], 1),
+        (["add", "-f", "nowhere.jsonl"], 2),
+        (["add", "--nonsense"], 2),
+        (["nonsense"], 2),
+        (["list", "--env-file", "nowhere"], 2),
+        (["delete", "--all"], 2),
+        (["add", "-f", "mixed.jsonl"], 3),
+        (["add", "-f", "mixed.jsonl", "--dry-run"], 3),
+        (["search", "-f", "questions"], 3),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else str(part),
+)
+def test_what_became_of_what_was_asked(powermem, arguments, code):
+    known = powermem.write("known.jsonl", {"memory": "known"})
+    powermem.inside("add", "-f", known)
+    powermem.write("good.jsonl", GOOD)
+    powermem.write("empty.jsonl")
+    powermem.write("bad.jsonl", BAD, {})
+    powermem.write("mixed.jsonl", GOOD, BAD)
+    powermem.write("questions", "zeppelin", '{"query": 5}')
+    said = powermem(*arguments, "--json")
+    assert said.code == code
+    document = last_document(said)
+    if "exit_code" in document:
+        assert document["exit_code"] == code
+
+
+# ── 4 and 75: the provider ──
+
+PROVIDER = [
+    ("a key that is refused", {}, Reply(401), 4),
+    ("a key that may not", {}, Reply(403), 4),
+    ("a model that is not there", {}, Reply(404, body={"error": {"code": "model_not_found", "message": "none"}}), 4),
+    ("an account without credit", {}, Reply(429, body={"error": {"code": "insufficient_quota", "message": "x"}}), 4),
+    ("a redirect", {}, Reply(302, headers={"Location": "http://169.254.169.254/"}), 4),
+    ("other dimensions", {}, Reply(body={"data": [{"index": 0, "embedding": [1.0, 2.0]}]}), 4),
+    ("too many calls", {"POWERMEM_TIMEOUT": "1"}, Reply(429, headers={"Retry-After": "99999"}), 75),
+]
+
+
+@pytest.mark.parametrize("command", [["add", "-f", "in.jsonl"], ["search", "tea"]], ids=lambda one: one[0])
+@pytest.mark.parametrize(("fault", "env", "reply", "code"), PROVIDER, ids=[one[0] for one in PROVIDER])
+def test_a_provider_that_fails(powermem, api, command, fault, env, reply, code):
+    powermem.write("in.jsonl", GOOD)
+    said = with_fault(powermem, api, reply, *command, env=env)
+    assert said.code == code, said.err
+    assert last_document(said)["exit_code"] == code
+
+
+@pytest.mark.parametrize(("reply", "code"), [(Reply(503), 75), (Reply(raw=b""), 75), (Reply(400), 1)])
+def test_one_question_that_gets_no_answer(powermem, api, reply, code):
+    said = with_fault(powermem, api, reply, "search", "tea")
+    assert (said.code, last_document(said)["exit_code"]) == (code, code)
+
+
+def test_a_provider_that_takes_none_of_the_first_inputs(powermem, api):
+    powermem.write("in.jsonl", *({"memory": f"memory {n}"} for n in range(200)))
+    said = with_fault(powermem, api, Reply(400), "add", "-f", "in.jsonl", "--batch-size", "1")
+    assert (said.code, last_document(said)["exit_code"]) == (4, 4)
+
+
+@pytest.mark.parametrize(("limit", "code", "stops"), [("none", 3, "end"), ("5", 1, "too_many_failures")])
+def test_records_that_are_refused(powermem, api, limit, code, stops):
+    powermem.write("in.jsonl", *({"memory": f"{'bad' if n >= 100 else 'good'} {n}"} for n in range(200)))
+    api.rule = lambda request: Reply(400) if "bad" in str(request.body) else None
+    try:
+        said = powermem(
+            *("add", "-f", "in.jsonl", "--max-failures", limit, "--batch-size", "1", "--json"), env=remote(api)
+        )
+    finally:
+        api.rule = lambda _request: None
+    document = last_document(said)
+    assert (said.code, document["exit_code"], document["stop_reason"]) == (code, code, stops)
+    assert document["added"] == 100
+
+
+def with_fault(powermem, api, reply, *command, env=None):
+    """The command on a store with one memory, while every call is answered so; nothing is added by it."""
+    assert powermem.inside("add", "first", "--json", env=remote(api)).code == 0
+    api.rule = lambda _request: reply
+    try:
+        said = powermem(*command, "--json", env={**remote(api), **(env or {})})
+    finally:
+        api.rule = lambda _request: None
+    kept = powermem.inside("list", "--json", env=remote(api)).json["results"]
+    assert [row["memory"] for row in kept] == ["first"]
+    return said
+
+
+def test_a_key_that_is_missing(powermem, api):
+    environ = {name: value for name, value in remote(api).items() if name != "EMBEDDING_API_KEY"}
+    said = powermem("add", "x", "--json", env={**environ, "OPENAI_EMBEDDING_BASE_URL": "https://api.openai.com/v1"})
+    assert said.code in {2, 4}
+    assert last_document(said)["exit_code"] == said.code
+
+
+def test_nobody_at_the_address(powermem, api):
+    environ = {**remote(api), "OPENAI_EMBEDDING_BASE_URL": "http://127.0.0.1:9"}
+    said = powermem("search", "x", "--json", env=environ)
+    assert (said.code, last_document(said)["exit_code"]) == (75, 75)
+
+
+def test_a_store_of_another_model(powermem, api):
+    powermem.inside("add", "x")
+    said = powermem("search", "x", "--json", env=remote(api))
+    assert (said.code, last_document(said)["code"]) == (4, "embed.dims_mismatch")
+
+
+# ── 5: the store; and stdout ──
+
+
+@pytest.mark.parametrize("command", [["add", "x"], ["list"], ["search", "x"], ["delete", "--all", "-y"]])
+def test_a_store_that_is_none(powermem, command):
+    powermem.database.write_bytes(b"\0" * 8192)
+    said = powermem(*command, "--json")
+    assert (said.code, last_document(said)["exit_code"]) == (5, 5)
+
+
+def test_a_store_that_may_grow_no_more(powermem):
+    """As on a full disk: the kernel refuses the write."""
+    path = powermem.write("in.jsonl", *({"memory": f"{n} {'x' * 900}"} for n in range(4000)))
+    limited = ("bash", "-c", 'trap "" XFSZ; ulimit -f 1024; exec "$@"', "bash", *PROGRAM)
+    said = powermem("add", "-f", path, "--json", wrapper=limited)
+    assert (said.code, last_document(said)["exit_code"]) == (5, 5)
+    assert last_document(said)["stop_reason"] == "store"
+    again = powermem("add", "-f", path, "--json")
+    assert (again.code, len(powermem.memories())) == (0, 4000)
+
+
+# ── 70 ──
+
+
+def test_a_ledger_that_somebody_has_cut_is_a_bug_or_a_damaged_store_but_no_success(powermem):
+    powermem.inside("add", "-f", powermem.write("in.jsonl", GOOD))
+    connection = apsw.Connection(str(powermem.database))
+    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    connection.execute(f"DROP TABLE {next(name for name in tables if 'ledger' in name or name == 'records')}")
+    connection.close()
+    said = powermem("add", "-f", "in.jsonl", "--no-resume", "--json")
+    assert said.code in {5, 70}
+    assert last_document(said)["exit_code"] == said.code
+
+
+# ── 75: later ──
+
+
+def test_the_lock_is_held(powermem):
+    pipe = powermem.folder / "pipe"
+    os.mkfifo(pipe)
+    with powermem.started("add", "-f", pipe, "--job", "mine") as first, pipe.open("w") as writer:
+        writer.write('{"memory": "x"}\n')
+        writer.flush()  # who reads holds the lock
+        powermem.write("in.jsonl", GOOD)
+        said = powermem("add", "-f", "in.jsonl", "--job", "mine", "--json")
+        assert (said.code, last_document(said)["code"]) == (75, "job.locked")
+        first.kill()
+    assert powermem("add", "-f", "in.jsonl", "--job", "mine").code == 0, "no lock outlives its run"
+
+
+def test_the_deadline_is_reached(powermem):
+    path = powermem.write("in.jsonl", *({"memory": f"memory {n}"} for n in range(3000)))
+    said = powermem("add", "-f", path, "--deadline", "0s", "--json")
+    document = last_document(said)
+    assert (said.code, document["exit_code"], document["stop_reason"]) == (75, 75, "deadline")
+    assert powermem("add", "-f", path).code == 0
+    assert len(powermem.memories()) == 3000
+
+
+# ── signals ──
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_death_by_the_signal_that_came(powermem, name):
+    pipe = powermem.folder / "pipe"
+    os.mkfifo(pipe)
+    with powermem.started("add", "-f", pipe, "--jsonl", stdin=subprocess.DEVNULL) as process:
+        with pipe.open("w") as writer:
+            writer.write('{"memory": "x"}\n')
+            writer.flush()
+            assert process.stdout is not None
+            process.send_signal(getattr(signal, name))
+        process.wait(SECONDS)
+    assert process.returncode == -getattr(signal, name)
+
+
+# ── which one wins ──
+
+ORDER = [Exit.BUG, Exit.STORE, Exit.SETUP, Exit.LATER, Exit.PARTIAL, Exit.NEGATIVE, Exit.DONE]
+
+
+def test_every_error_has_a_code():
+    kinds = [PowerMemError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    for kind in kinds:
+        error = kind("x", provider="p") if "provider" in kind.__init__.__code__.co_varnames else kind("x")
+        assert exit_of(error) in Exit
+        assert exit_of(error) not in {Exit.DONE, Exit.PARTIAL}
+        if error.retryable:
+            assert exit_of(error) == Exit.LATER
+    assert (exit_of(Locked("x")), exit_of(StoreBusy("x")), exit_of(EmbedderMismatch("x"))) == (75, 75, 4)
