@@ -113,7 +113,7 @@ def test_a_provider_that_takes_nothing_at_all_stops_the_run(powermem, fake, usin
     said = using()("add", "-f", notes(powermem, MANY), "--no-infer", "--retries", 1, "--json")
     assert said.code == 4
     assert said.summary["added"] == 0
-    assert said.summary["not_started"] > MANY / 4
+    assert said.summary["not_started"] > 0
     assert len(fake.requests) < 400
     assert "none of the first" in said.err
 

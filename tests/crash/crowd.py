@@ -147,7 +147,9 @@ def judge(powermem: Powermem, workers: list[Worker], figures: Figures) -> None:
     everything, said = powermem.folder / "all.jsonl", powermem.folder / "acks.jsonl"
     everything.write_bytes(b"".join(worker.input.read_bytes() for worker in workers))
     said.write_bytes(b"".join(worker.said.read_bytes() for worker in workers))
-    figures.records = len({json.dumps(json.loads(line)) for line in everything.open()})
+    figures.records = len(
+        {json.dumps(json.loads(line)) for line in everything.read_text(encoding="utf-8").splitlines()}
+    )
     for worker in workers:
         (last,) = summaries(worker.said)[-1:] or [None]
         figures.ended += worker.process.returncode == 0

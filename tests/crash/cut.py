@@ -84,7 +84,9 @@ class Place:
         left = self.folder / LEFT
         if left.exists():
             self.restart(left)
-        self.said.write_bytes(b"".join(line for line in self.said.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")))
+        self.said.write_bytes(
+            b"".join(line for line in self.said.read_bytes().splitlines(keepends=True) if line.endswith(b"\n"))
+        )
         return code
 
     def restart(self, left: Path) -> None:
@@ -126,7 +128,11 @@ class Place:
             found.damage = []
         if found:
             yield str(found)
-        rejects = {json.loads(line)["line"] for path in self.folder.rglob("rejects.jsonl") for line in path.open()}
+        rejects = {
+            json.loads(line)["line"]
+            for path in self.folder.rglob("rejects.jsonl")
+            for line in path.read_text(encoding="utf-8").splitlines()
+        }
         if len(rejects) != self.rejected:
             yield f"{self.rejected} lines are no records, {len(rejects)} were set aside"
 
