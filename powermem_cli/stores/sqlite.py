@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import apsw
+
+if TYPE_CHECKING:
+    from powermem_cli.stores.sqlite_signatures import Signatures
 
 from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
 from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
@@ -47,9 +50,6 @@ from powermem_cli.stores.sqlite_writer import Writer
 T = TypeVar("T")
 
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
-CANDIDATES: Final = 1000  # nearest by signs that are looked at again by value, and
-CANDIDATES_OF: Final = 12  # one in so many of a larger store, which recall@10 = 0.98 takes at 100,000 memories, up to
-MOST_CANDIDATES: Final = 20_000
 DEFAULT_COLLECTION: Final = "memories"
 
 
@@ -77,6 +77,7 @@ class SqliteStore:
         self._model: str | None = None
         self._writing: Connection | None = None
         self._writer = Writer(self.path)
+        self._signatures: Signatures | None = None
         self._idle: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = asyncio.Semaphore(READERS)  # of that loop
@@ -143,24 +144,18 @@ class SqliteStore:
     async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
         if not vector or limit <= 0:
             return []
-        condition, values = compile_where(where)
-        # The signs of the values tell who may be near (a scan of 32 bytes each), the values themselves who is: exact
-        # while the Where leaves no more than CANDIDATES. Vectors have length 1, so the cosine follows from the distance.
-        sql = f"""
-            SELECT e.id, vec_distance_l2(e.vector, ?) AS distance FROM (
-                SELECT m.id FROM memories m WHERE m.bits IS NOT NULL AND {condition}
-                ORDER BY vec_distance_hamming(vec_bit(m.bits), vec_quantize_binary(?)) LIMIT ?
-            ) c CROSS JOIN embeddings e ON e.id = c.id ORDER BY distance, e.id LIMIT ?"""
 
         def work(db: apsw.Connection) -> list[Hit]:
             self._check_dims(db, vector)
-            share = int(meta(db, "memories") or 0) // CANDIDATES_OF
-            candidates = max(CANDIDATES, limit, min(share, MOST_CANDIDATES))
-            rows: Any = db.execute(sql, (vector, *values, vector, candidates, limit))
-            hits = [(id, distance) for id, distance in rows]
-            if any(distance is None for _, distance in hits):
+            from powermem_cli.stores import sqlite_signatures as signatures  # noqa: PLC0415 - it loads numpy
+
+            if self._signatures is None:
+                self._signatures = signatures.Signatures()
+            rows = signatures.nearest(db, self._signatures, vector, where, limit)
+            if any(distance is None for _, distance in rows):
                 raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
-            return [Hit(id, 1 - distance * distance / 2) for id, distance in hits]
+            # Vectors have length 1, so the cosine follows from the distance.
+            return [Hit(id, 1 - distance * distance / 2) for id, distance in rows]
 
         return await self._read(work)
 

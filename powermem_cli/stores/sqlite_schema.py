@@ -11,6 +11,7 @@ import apsw
 from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
+SIGNATURES_SINCE: Final = 3  # schema version
 
 _VERSION_1: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
@@ -69,7 +70,19 @@ CREATE TABLE history (
 CREATE INDEX history_by_user ON history (user);
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+_VERSION_3: Final = """
+DROP INDEX memories_by_user;
+ALTER TABLE memories DROP COLUMN bits;
+CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, expires_at, metadata);
+
+-- The signs of the vectors, many memories to a row: ids (8 bytes each), users' numbers (4), signs (dims / 8, filled
+-- up to 8). Rows are never changed; what is no longer true among them is told by the other tables.
+CREATE TABLE signatures (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, users BLOB NOT NULL, signs BLOB NOT NULL);
+CREATE TABLE unpacked (id INTEGER PRIMARY KEY);  -- memories whose vector is in none of them yet
+CREATE TABLE outdated (id INTEGER PRIMARY KEY);  -- those that were deleted, or have another vector, since they were
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 """MIGRATIONS[n] takes a store from version n to n + 1. What is released is never edited, only added to."""
 
 
@@ -84,6 +97,8 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         _check(application, version, tables, path)
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
+        if 0 < version < SIGNATURES_SINCE:
+            pack_everything(connection)
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -93,6 +108,12 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def pack_everything(connection: apsw.Connection) -> None:
+    from powermem_cli.stores.sqlite_signatures import pack_anew  # noqa: PLC0415 - it loads numpy
+
+    pack_anew(connection)
 
 
 def refuse_foreign(connection: apsw.Connection, path: Path) -> None:

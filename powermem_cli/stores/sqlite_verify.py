@@ -13,7 +13,8 @@ import apsw
 import numpy as np
 
 from powermem_cli.identity import digest
-from powermem_cli.stores.sqlite_rows import meta
+from powermem_cli.stores.sqlite_rows import NOBODY, meta
+from powermem_cli.stores.sqlite_signatures import Signatures, signs_of
 from powermem_cli.stores.sqlite_writer import indexed_terms, length_of
 from powermem_cli.terms import distinct_terms
 
@@ -50,10 +51,7 @@ def _tables(db: apsw.Connection) -> Iterator[str]:
 
 
 _BETWEEN_TABLES: Final = {
-    "its vector is missing": """
-        SELECT id FROM memories WHERE bits IS NOT NULL AND id NOT IN (SELECT id FROM embeddings)""",
-    "a vector is there without it": """
-        SELECT id FROM embeddings WHERE id NOT IN (SELECT id FROM memories WHERE bits IS NOT NULL)""",
+    "a vector is there without it": "SELECT id FROM embeddings WHERE id NOT IN (SELECT id FROM memories)",
     "its words are missing": "SELECT id FROM memories WHERE id NOT IN (SELECT id FROM words_docsize)",
     "words are there without it": "SELECT id FROM words_docsize WHERE id NOT IN (SELECT id FROM memories)",
     "its scope is nobody's": """
@@ -100,8 +98,19 @@ def _text(raw: bytes | None) -> str | None:
 
 def _vectors(db: apsw.Connection) -> Iterator[str]:
     dims = meta(db, "dims")
-    rows: Any = db.execute("SELECT e.id, e.vector, m.bits FROM embeddings e JOIN memories m ON m.id = e.id")
-    for id, vector, bits in rows:
+    packs = Signatures().of(db)
+    order = np.argsort(packs.ids, kind="stable")
+    waiting = {id for (id,) in db.execute("SELECT id FROM unpacked")}
+    gone = {id for (id,) in db.execute("SELECT id FROM outdated")}
+    packed = packs.ids[order]
+    sql = "SELECT m.id, m.user, e.vector FROM memories m LEFT JOIN embeddings e ON e.id = m.id"
+    rows: Any = db.execute(sql)
+    for id, user, vector in rows:
+        own = order[np.searchsorted(packed, id) : np.searchsorted(packed, id, "right")]
+        if vector is None:
+            if id in waiting or (len(own) and id not in gone):
+                yield f"memory {id}: its vector is missing"
+            continue
         if not isinstance(vector, bytes) or not isinstance(dims, int) or len(vector) != dims * 4:
             yield f"memory {id}: its vector has not the {dims} dimensions of this store"
             continue
@@ -110,7 +119,9 @@ def _vectors(db: apsw.Connection) -> Iterator[str]:
             length = float(np.sqrt(values @ values))
         if not abs(length - 1) <= LENGTH_OFF:  # true for NaN as well
             yield f"memory {id}: its vector is not the one that was stored (length {length})"
-        elif np.packbits(values > 0, bitorder="little").tobytes() != bits:
+        elif id not in waiting and not any(
+            packs.users[row] == (user or NOBODY) and packs.signs[row].tobytes() == signs_of(vector) for row in own
+        ):
             yield f"memory {id}: the signs of its vector are not those that were stored"
 
 

@@ -35,12 +35,15 @@ from powermem_cli.stores.sqlite_rows import (
     origin_name,
     user_prefix,
 )
+from powermem_cli.stores.sqlite_schema import pack_everything
 from powermem_cli.stores.sqlite_where import compile_where
 from powermem_cli.terms import distinct_terms
 
 ROWS_AT_ONCE: Final = 512
 """Rows per statement. SQLite works on all of them without the GIL; row by row it would ask for it back each time."""
 MOST_NAMES: Final = 100_000
+PACKED_AT: Final = 256  # vectors whose signs are worth a pack; so few are looked at one by one
+WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
 
 ScopeNumbers = tuple[int | None, int | None, int | None]
 
@@ -76,10 +79,12 @@ class Writer:
         db.execute("CREATE TEMP TABLE doomed (id INTEGER PRIMARY KEY)")
         db.execute(f"INSERT INTO doomed SELECT m.id FROM memories m WHERE {condition}", values)
         number = count(db, "SELECT count(*) FROM doomed", ())
+        db.execute("INSERT OR IGNORE INTO outdated SELECT id FROM doomed")
         for table, column in (("words", "rowid"), ("embeddings", "id"), ("history", "memory"), ("memories", "id")):
             db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)")
         db.execute("DROP TABLE doomed")
         add_to_count(db, -number)
+        _pack_anew_if_worth_it(db)
         return number
 
     def _agree_on_vectors(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> None:
@@ -109,6 +114,13 @@ def add_to_count(db: apsw.Connection, number: int) -> None:
     )
 
 
+def _pack_anew_if_worth_it(db: apsw.Connection) -> None:
+    """When most of the vectors whose signs are packed are gone, the others are packed anew."""
+    gone = count(db, "SELECT count(*) FROM outdated", ())
+    if gone > WORTH_PACKING_ANEW and gone > int(meta(db, "memories") or 0):
+        pack_everything(db)
+
+
 class _Batch:
     """One call of apply: looks up once what all its writes need, and inserts for all of them at once."""
 
@@ -121,11 +133,12 @@ class _Batch:
         self._origins: dict[tuple[str | None, ...], int] = {}
         self._next_id = 0
         self._memories: list[Any] = []
-        self._without_vector: list[Any] = []
         self._embeddings: list[Any] = []
         self._words: list[Any] = []
         self._noted: list[Any] = []
+        self._users: list[int | None] = []  # of those in _embeddings
         self._added = 0
+        self._outdated: list[Any] = []
         inserts_only = all(isinstance(change, Insert) for write in writes for change in write.changes)
         self._held = self._stored_ids() if inserts_only else None
         """Of the ids that come with an Insert, those that are taken; None as below."""
@@ -138,6 +151,9 @@ class _Batch:
         _insert(self._db, _LEDGER, 7, self._noted)
         if self._added:
             add_to_count(self._db, self._added)
+        if self._outdated:
+            self._db.executemany("INSERT OR IGNORE INTO outdated VALUES (?)", self._outdated)
+            _pack_anew_if_worth_it(self._db)
         return results
 
     def _write(self, write: Write) -> Applied:
@@ -171,11 +187,10 @@ class _Batch:
         updated_at = new.created_at if new.updated_at is None else new.updated_at
         row = (id, *numbers, new.text, metadata, new.digest, length_of(terms), new.created_at, updated_at)
         more = (new.expires_at, None, None) if new.origin is None else (new.expires_at, *self._origin(new.origin))
+        self._memories += (*row, *more)
         if new.vector:
-            self._memories += (*row, new.vector, *more)
             self._embeddings += (id, new.vector)
-        else:
-            self._without_vector += (*row, *more)
+            self._users.append(numbers[0])
         self._words += (id, indexed_terms(terms, numbers[0]))
         self._added += 1
         if self._repeats is not None:
@@ -211,18 +226,19 @@ class _Batch:
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
-            self._db.execute("UPDATE memories SET bits = NULL WHERE id = ?", (change.id,))
             self._db.execute("DELETE FROM embeddings WHERE id = ?", (change.id,))
+            self._outdated.append((change.id,))
             if change.vector:
-                bits = "UPDATE memories SET bits = vec_quantize_binary(?) WHERE id = ?"
-                self._db.execute(bits, (change.vector, change.id))
-                self._db.execute("INSERT INTO embeddings VALUES (?, ?)", (change.id, change.vector))
+                self._embeddings += (change.id, change.vector)
+                self._users.append(user)
+                self._flush()
         return "UPDATE", change.id
 
     def _delete(self, change: Delete) -> tuple[Event, int]:
         if self._in_scope(change.id, change.scope, expired=True) is None:
             return "NONE", 0
         self._remember(change.id, "DELETE", times.now())
+        self._outdated.append((change.id,))
         for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (change.id,))
         self._added -= 1
@@ -256,10 +272,26 @@ class _Batch:
         self._noted += ledger_values(row)
 
     def _flush(self) -> None:
-        _insert(self._db, _MEMORIES, 14, self._memories)
-        _insert(self._db, _WITHOUT_VECTOR, 13, self._without_vector)
+        vectors = list(zip(self._embeddings[::2], self._users, self._embeddings[1::2], strict=True))
+        self._users.clear()
+        _insert(self._db, _MEMORIES, 13, self._memories)
         _insert(self._db, _EMBEDDINGS, 2, self._embeddings)
         _insert(self._db, _WORDS, 2, self._words)
+        if vectors:
+            self._keep_signs(vectors)
+
+    def _keep_signs(self, vectors: Sequence[tuple[int, int | None, Vector]]) -> None:
+        """Many at once become a pack; those that come one by one wait until they are many."""
+        if len(vectors) < PACKED_AT:
+            self._db.executemany("INSERT OR IGNORE INTO unpacked VALUES (?)", [(id,) for id, _, _ in vectors])
+            if count(self._db, "SELECT count(*) FROM unpacked", ()) < PACKED_AT:
+                return
+        from powermem_cli.stores.sqlite_signatures import pack, pack_waiting  # noqa: PLC0415 - it loads numpy
+
+        if len(vectors) < PACKED_AT:
+            pack_waiting(self._db)
+        else:
+            pack(self._db, vectors)
 
     def _stored_repeats(self) -> dict[tuple[bytes, ScopeNumbers], int]:
         digests = [
@@ -355,8 +387,7 @@ def indexed_terms(terms: str, user: int | None) -> str:
     return f"{terms} {prefix}{terms.replace(' ', f' {prefix}')}"
 
 
-_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,vec_quantize_binary(?),?,?,?)", "")
-_WITHOUT_VECTOR = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,NULL,?,?,?)", "")
+_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?)", "")
 _EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
 _WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")
 _LEDGER = (

@@ -32,6 +32,7 @@ from powermem_cli.stores.sqlite import SqliteStore
 from powermem_cli.stores.sqlite_connection import _connect
 from powermem_cli.stores.sqlite_file import make_private
 from powermem_cli.stores.sqlite_schema import prepare
+from powermem_cli.stores.sqlite_signatures import signs_of
 from powermem_cli.terms import terms_of
 
 Row = tuple[str, str]
@@ -86,6 +87,7 @@ def tight_loop(folder: Path, number: int) -> float:
     users = [i % 100 + 1 for i in range(number)]
     words = [f"{' '.join(t)} {' '.join(f'{u}·{one}' for one in t)}" for t, u in zip(terms, users, strict=True)]
     rows = range(number)
+    packs = [_packed(rows[start : start + 1000], users, vectors) for start in range(0, number, 1000)]
     path = folder / "limit.db"
     make_private(path)
     db = _connect(path, readonly=False)
@@ -98,10 +100,11 @@ def tight_loop(folder: Path, number: int) -> float:
         part = rows[start : start + 1000]
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
-            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,vec_quantize_binary(?),NULL,1,?)",
-            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, vectors[i], i) for i in part],
+            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,NULL,1,?)",
+            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, i) for i in part],
         )
         db.executemany("INSERT INTO embeddings VALUES (?, ?)", [(i + 1, vectors[i]) for i in part])
+        db.execute("INSERT INTO signatures (ids, users, signs) VALUES (?, ?, ?)", packs[start // 1000])
         db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", [(i + 1, words[i]) for i in part])
         db.executemany(
             "INSERT INTO ledger VALUES (?,?,'done',?,0,'job',0)", [(digests[i], digests[i], f"[{i + 1}]") for i in part]
@@ -110,6 +113,11 @@ def tight_loop(folder: Path, number: int) -> float:
     seconds = time.perf_counter() - started
     db.close()
     return number / seconds
+
+
+def _packed(part: range, users: list[int], vectors: list[bytes]) -> tuple[bytes, bytes, bytes]:
+    ids, whose = np.array(part, "<i8") + 1, np.array([users[i] for i in part], "<u4")
+    return ids.tobytes(), whose.tobytes(), b"".join(signs_of(vectors[i]) for i in part)
 
 
 def providing(folder: Path, numbers: list[int]) -> Iterator[Row]:

@@ -58,7 +58,7 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE memories SET user = 77 WHERE id = {FIRST}", "its scope is nobody's"),
         (f"UPDATE memories SET user = 2 WHERE id = {FIRST}", "the words it is found by"),
         (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON"),
-        (f"UPDATE memories SET bits = zeroblob(32) WHERE id = {FIRST}", "the signs of its vector"),
+        ("DELETE FROM unpacked", "the signs of its vector"),
         (f"UPDATE embeddings SET vector = zeroblob(1024) WHERE id = {FIRST}", "its vector is not the one"),
         (f"UPDATE embeddings SET vector = zeroblob(1023) WHERE id = {FIRST}", "has not the 256 dimensions"),
         (f"DELETE FROM embeddings WHERE id = {FIRST}", "its vector is missing"),

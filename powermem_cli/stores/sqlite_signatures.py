@@ -1,0 +1,223 @@
+"""Which memories may be near: the signs of all vectors, packed by the thousand in the file and held in memory.
+
+A vector's signs are an eighth of a byte per dimension: those of a million memories are looked through in the time that
+a few thousand whole vectors take. They only name candidates, whose vectors are then compared; so a row here that is
+no longer true (its memory was deleted, or says something else now) costs time and never changes an answer.
+
+How sure they are of it was measured on 200,000 sentences: among the 1,000 best by Hamming distance are 96 % of the
+true ten nearest, among the 300 best by "signs of the memory times values of the query" 98.9 %.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import apsw
+import numpy as np
+import numpy.typing as npt
+
+from powermem_cli.model import Vector
+from powermem_cli.stores.base import Where
+from powermem_cli.stores.sqlite_rows import NOBODY, meta, user_number
+from powermem_cli.stores.sqlite_where import compile_where
+
+CANDIDATES: Final = 600  # whose vectors are compared
+ROWS_IN_A_PACK: Final = 4096  # when all are packed anew
+AT_A_TIME: Final = 1 << 16  # rows whose signs are compared in one go: they stay in the processor's cache
+FINER: Final = 64  # of so many rows the nearest one by Hamming distance is looked at by value,
+FEWEST_FINER: Final = 4  # but at least so many times those that are wanted
+
+Ids = npt.NDArray[np.int64]
+Signs = npt.NDArray[np.uint64]
+
+
+class Packs(NamedTuple):
+    """All rows at one moment: ids (n,), users' numbers (n,), signs (n, dims / 64 rounded up)."""
+
+    ids: Ids
+    users: npt.NDArray[np.uint32]
+    signs: Signs
+
+    def at(self, rows: slice | npt.NDArray[np.intp]) -> Packs:
+        return Packs(self.ids[rows], self.users[rows], self.signs[rows])
+
+
+class Signatures:
+    """What the packs of one store hold, read from the file only once. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = -1  # how often all were packed anew
+        self._last = -1  # number of the pack read last
+        self._rows = 0
+        self._held = _NOTHING
+
+    def of(self, db: apsw.Connection) -> Packs:
+        """All that this transaction sees. What others added meanwhile may be among it."""
+        with self._lock:
+            made = int(meta(db, "packings") or 0)
+            if made > self._made:  # not in place: somebody may be reading what is held
+                self._made, self._last, self._rows, self._held = made, -1, 0, _NOTHING
+            if made < self._made:  # this transaction began before that: its packs are not numbered like those held
+                return self._until_now()
+            for number, ids, users, signs in db.execute(
+                "SELECT number, ids, users, signs FROM signatures WHERE number > ? ORDER BY number", (self._last,)
+            ):
+                self._append(_unpacked(ids, users, signs))
+                self._last = number
+            return self._until_now()
+
+    def _until_now(self) -> Packs:
+        return self._held.at(slice(self._rows))
+
+    def _append(self, more: Packs) -> None:
+        rows = self._rows + len(more.ids)
+        if rows > len(self._held.ids) or self._held.signs.shape[1] != more.signs.shape[1]:
+            old, room = self._until_now(), max(rows, len(self._held.ids) * 3 // 2)
+            self._held, self._rows = _room_for(room, more.signs.shape[1]), 0
+            if len(old.ids):  # nothing may have another width
+                self._append(old)
+        self._held.ids[self._rows : rows], self._held.users[self._rows : rows] = more.ids, more.users
+        self._held.signs[self._rows : rows] = more.signs
+        self._rows = rows
+
+
+def _room_for(rows: int, width: int) -> Packs:
+    return Packs(np.empty(rows, np.int64), np.empty(rows, np.uint32), np.empty((rows, width), np.uint64))
+
+
+_NOTHING: Final = _room_for(0, 0)
+
+
+def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int) -> list[tuple[int, float]]:
+    """(id, distance) of the memories nearest to *vector*, best first, ties by id; a distance that is none comes first.
+
+    Exact where the signs are not asked: among given ids, and where no more than CANDIDATES are left.
+    """
+    condition, values = compile_where(where)
+    if where.ids is not None:
+        return _compared(db, vector, condition, values)[:limit]
+    left, waiting = _left(db, held, where), [id for (id,) in db.execute("SELECT id FROM unpacked")]
+    wanted = max(CANDIDATES, 2 * limit)
+    while True:
+        named = candidates(left, vector, wanted).tolist() + waiting
+        # json_each: any number of ids in one bound value, and one prepared statement for all.
+        among = f"{condition} AND m.id IN (SELECT value FROM json_each(?))"
+        found = _compared(db, vector, among, (*values, f"[{','.join(map(str, named))}]"))
+        # Of those that the signs name some may be gone or no longer what they were.
+        if len(found) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
+            return found[:limit]
+        wanted *= 4
+
+
+def _left(db: apsw.Connection, held: Signatures, where: Where) -> Packs:
+    """The rows of those memories that the Where leaves, and of some more."""
+    packs, user = held.of(db), where.scope.user_id
+    if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
+        condition, values = compile_where(where)
+        ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
+        return packs.at(np.flatnonzero(np.isin(packs.ids, np.array(ids, np.int64))))
+    if user is not None:
+        number = user_number(db, user)
+        return packs.at(slice(0)) if number is None else packs.at(np.flatnonzero(packs.users == number))
+    return packs
+
+
+def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> list[tuple[int, float]]:
+    sql = f"""SELECT e.id, vec_distance_l2(e.vector, ?) AS distance FROM memories m CROSS JOIN embeddings e ON e.id = m.id
+        WHERE {condition} ORDER BY distance, e.id"""
+    rows: Any = db.execute(sql, (vector, *values))
+    return [(id, distance) for id, distance in rows]
+
+
+def candidates(packs: Packs, vector: Vector, wanted: int) -> Ids:
+    """The ids of those rows that are probably nearest to *vector*, *wanted* of them, in no order."""
+    values = np.frombuffer(vector, "<f4")
+    ids, _, signs = packs
+    if len(ids) <= wanted:
+        return ids
+    finer = max(FEWEST_FINER * wanted, len(ids) // FINER)
+    if len(ids) > finer:
+        kept = _nearest_by_signs(signs, _signs_of(values[np.newaxis])[0], finer)
+        signs, ids = signs[kept], ids[kept]
+    worth = _products(signs, values)
+    return ids[np.argpartition(-worth, wanted)[:wanted]]
+
+
+def _nearest_by_signs(signs: Signs, own: npt.NDArray[np.uint64], wanted: int) -> npt.NDArray[np.intp]:
+    """*wanted* rows or a few more: all at the distance of the last of them."""
+    distances = np.empty(len(signs), np.uint16)
+    for start in range(0, len(signs), AT_A_TIME):
+        differing = np.bitwise_count(signs[start : start + AT_A_TIME] ^ own)
+        differing.sum(axis=1, dtype=np.uint16, out=distances[start : start + AT_A_TIME])
+    up_to = np.searchsorted(np.cumsum(np.bincount(distances)), wanted)
+    return np.flatnonzero(distances <= up_to)
+
+
+def _products(signs: Signs, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """For each row the sum of *values*, those counted with a minus whose sign differs; but for a constant."""
+    padded = np.zeros(signs.shape[1] * 64, np.float32)
+    padded[: len(values)] = values
+    bits = np.unpackbits(np.ascontiguousarray(signs).view(np.uint8), axis=1, bitorder="little")
+    products: npt.NDArray[np.float32] = bits.astype(np.float32) @ padded
+    return products
+
+
+def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
+    """(n, dims) → (n, dims / 64 rounded up), a bit for each value above 0."""
+    packed = np.packbits(values > 0, axis=1, bitorder="little")
+    wide = np.zeros((len(packed), -(-packed.shape[1] // 8) * 8), np.uint8)
+    wide[:, : packed.shape[1]] = packed
+    return wide.view("<u8")
+
+
+def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Packs:
+    whose = np.frombuffer(users, "<u4")
+    number = len(whose)
+    if len(ids) != 8 * number or len(signs) % (8 * number or 8):
+        raise apsw.CorruptError("a pack of signs is not as it was written")
+    return Packs(np.frombuffer(ids, "<i8"), whose, np.frombuffer(signs, "<u8").reshape(number, -1))
+
+
+# ── written in the transaction that writes the vectors ──
+
+
+def pack(db: apsw.Connection, rows: Sequence[tuple[int, int | None, Vector]]) -> None:
+    """Keep the signs of new (id, user's number, vector)."""
+    ids, users, vectors = zip(*rows, strict=True)
+    values = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
+    whose = np.array([NOBODY if user is None else user for user in users], "<u4")
+    db.execute(
+        "INSERT INTO signatures (ids, users, signs) VALUES (?, ?, ?)",
+        (np.array(ids, "<i8").tobytes(), whose.tobytes(), _signs_of(values).tobytes()),
+    )
+
+
+def pack_waiting(db: apsw.Connection) -> None:
+    """Pack the vectors that came one by one."""
+    _pack_all(db, f"{_SELECT} JOIN unpacked u ON u.id = e.id")
+    db.execute("DELETE FROM unpacked")
+
+
+def pack_anew(db: apsw.Connection) -> None:
+    """Pack every vector there is, whatever was packed before."""
+    db.execute("DELETE FROM signatures; DELETE FROM unpacked; DELETE FROM outdated")
+    _pack_all(db, f"{_SELECT} ORDER BY e.id")
+    db.execute("INSERT INTO meta VALUES ('packings', 1) ON CONFLICT DO UPDATE SET value = value + 1")
+
+
+_SELECT: Final = "SELECT e.id, m.user, e.vector FROM embeddings e JOIN memories m ON m.id = e.id"
+
+
+def _pack_all(db: apsw.Connection, select: str) -> None:
+    rows = db.execute(select)
+    while some := list(islice(rows, ROWS_IN_A_PACK)):
+        pack(db, some)
+
+
+def signs_of(vector: Vector) -> bytes:
+    """What a pack holds of *vector*."""
+    return _signs_of(np.frombuffer(vector, "<f4")[np.newaxis]).tobytes()
