@@ -175,11 +175,10 @@ def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
 
 
 def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Packs:
-    whose = np.frombuffer(users, "<u4")
-    number = len(whose)
-    if len(ids) != 8 * number or len(signs) % (8 * number or 8):
+    number = len(ids) // 8
+    if len(ids) != 8 * number or len(users) != 4 * number or len(signs) % (8 * number or 8):
         raise apsw.CorruptError("a pack of signs is not as it was written")
-    return Packs(np.frombuffer(ids, "<i8"), whose, np.frombuffer(signs, "<u8").reshape(number, -1))
+    return Packs(np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1))
 
 
 # ── written in the transaction that writes the vectors ──

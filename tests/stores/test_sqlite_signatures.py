@@ -1,0 +1,158 @@
+"""The packed signs: whatever is written, deleted and packed anew, `nearest` finds what the vectors say."""
+
+import random
+
+import numpy as np
+import pytest
+
+from powermem_cli import times
+from powermem_cli.filters import parse_filter
+from powermem_cli.identity import digest
+from powermem_cli.model import Scope
+from powermem_cli.stores import sqlite_signatures, sqlite_writer
+from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
+from powermem_cli.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+DIMS = 72  # no multiple of 64
+NOW = times.now()
+
+
+@pytest.fixture
+def _small(monkeypatch):
+    """Everything happens among a hundred memories that else would among many thousands."""
+    monkeypatch.setattr(sqlite_writer, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 16)
+    monkeypatch.setattr(sqlite_signatures, "ROWS_IN_A_PACK", 16)
+
+
+@pytest.fixture
+async def store(tmp_path, _small):
+    store = SqliteStore(str(tmp_path / "s.db"))
+    await store.open("test")
+    yield store
+    assert await store.verify() == []
+    await store.close()
+
+
+def vectors(number, seed=0):
+    values = np.random.default_rng(seed).normal(size=(number, DIMS)).astype("<f4")
+    return [(one / np.linalg.norm(one.astype("f8"))).astype("<f4").tobytes() for one in values]
+
+
+def insert(vector, number=0, user="ann", **more):
+    return Insert(Scope(user), f"text {number}", vector, digest(f"text {number}"), NOW, **more)
+
+
+async def apply(store, *changes):
+    (applied,) = await store.apply([Write(changes)])
+    return [id for _, id in applied.events]
+
+
+def exact(vector, held):
+    """The ids of *held* (id → vector), nearest first."""
+    query = np.frombuffer(vector, "<f4")
+    return sorted(held, key=lambda one: (-float(query @ np.frombuffer(held[one], "<f4")), one))
+
+
+async def found(store, vector, where=EVERYTHING, limit=5):
+    return [hit.id for hit in await store.nearest(vector, where, limit=limit)]
+
+
+async def test_whatever_happens_the_nearest_are_those_whose_vectors_are(store, monkeypatch):
+    monkeypatch.setattr(sqlite_signatures, "CANDIDATES", 30)
+    pick, held, whose = random.Random(5), {}, {}
+    fresh = iter(vectors(5000))
+    other = SqliteStore(str(store.path), access="write")
+    await other.open("test")
+    for step in range(60):
+        writing = other if step % 3 == 2 else store  # what one process packs, the other finds
+        kind = pick.choice(["few", "few", "many", "update", "delete", "all"] if step % 20 == 19 else "fmud")
+        if kind[0] in "fm":
+            made = [next(fresh) for _ in range(pick.randint(1, 3) if kind[0] == "f" else pick.randint(8, 40))]
+            user = pick.choice(["ann", "ben", None])
+            ids = await apply(writing, *(insert(one, step, user) for one in made))
+            held.update(zip(ids, made, strict=True))
+            whose.update(dict.fromkeys(ids, user))
+        elif kind == "all":
+            doomed = {id for id in held if whose[id] == "ann"}
+            assert await writing.delete(Where(Scope("ann"))) == len(doomed)
+            held = {id: one for id, one in held.items() if id not in doomed}
+        elif held and kind[0] == "u":
+            id = pick.choice(list(held))
+            held[id] = next(fresh)
+            await apply(writing, Update(id, NOW, text=f"else {step}", vector=held[id], digest=digest(f"else {step}")))
+        elif held:
+            id = pick.choice(list(held))
+            await apply(writing, Delete(id))
+            del held[id]
+        query = next(fresh)
+        own = {id: one for id, one in held.items() if whose[id] == "ben"}
+        for reading in (store, other):
+            assert len(await found(reading, query)) == min(5, len(held))
+            assert len(await found(reading, query, Where(Scope("ben")))) == min(5, len(own))
+            if held:  # a vector itself is surely nearest to itself, by its signs too
+                id = pick.choice(list(held))
+                assert (await found(reading, held[id]))[0] == id
+    await other.close()
+    await _is_exact_with_enough_candidates(store, held, own, next(fresh), monkeypatch)
+
+
+async def _is_exact_with_enough_candidates(store, held, own, query, monkeypatch):
+    monkeypatch.setattr(sqlite_signatures, "CANDIDATES", 100_000)
+    assert await found(store, query) == exact(query, held)[:5]
+    assert await found(store, query, Where(Scope("ben"))) == exact(query, own)[:5]
+
+
+async def test_signs_find_nearly_what_is_nearest(store):
+    many = vectors(4000)
+    held = dict(zip(await apply(store, *(insert(one, i) for i, one in enumerate(many))), many, strict=True))
+    right = 0
+    for query in vectors(20, seed=1):
+        right += len({*await found(store, query, limit=10)} & {*exact(query, held)[:10]})
+    assert right >= 0.95 * 200
+
+
+async def test_a_filter_never_leaves_an_answer_short(store):
+    many = vectors(3000)
+    await apply(store, *(insert(one, i, metadata={"n": i % 1000}) for i, one in enumerate(many)))
+    where = Where(Scope("ann"), parse_filter({"n": 7}))
+    assert sorted(await found(store, many[0], where, limit=10)) == sorted(
+        [row.id for row in await store.find(where, limit=10)]
+    )
+    assert len(await found(store, many[0], where, limit=10)) == 3
+
+
+async def test_most_of_what_was_packed_may_be_gone(store, monkeypatch):
+    """The nearest signs all lead to nothing: then others are asked until there are enough."""
+    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 10**6)
+    monkeypatch.setattr(sqlite_signatures, "CANDIDATES", 10)
+    near, far = vectors(1)[0], vectors(50, seed=3)
+    ids = await apply(store, *(insert(near, i) for i in range(400)))
+    left = await apply(store, *(insert(one, 1000 + i) for i, one in enumerate(far)))
+    await store.delete(Where(ids=tuple(ids)))
+    assert await found(store, near, limit=5) == exact(near, dict(zip(left, far, strict=True)))[:5]
+
+
+async def test_a_search_that_began_before_all_were_packed_anew_sees_what_was_there_then(store):
+    many = vectors(60)
+    ids = await apply(store, *(insert(one, i) for i, one in enumerate(many)))
+    assert (await found(store, many[40]))[0] == ids[40]
+    async with store._reader() as connection:
+        await connection.run(lambda db: db.execute("BEGIN; SELECT 1 FROM meta").fetchall())
+        await store.delete(Where(ids=tuple(ids[:50])))  # packs the ten that are left
+        assert (await found(store, many[55]))[0] == ids[55]
+        packs = await connection.run(store._signatures.of)
+        await connection.run(lambda db: db.execute("ROLLBACK"))
+    assert {*packs.ids.tolist()} == {*ids[50:]}
+    more = vectors(40, seed=9)
+    added = await apply(store, *(insert(one, 100 + i) for i, one in enumerate(more)))
+    assert (await found(store, more[30]))[0] == added[30]
+
+
+async def test_a_pack_that_is_damaged_is_an_error(store):
+    await apply(store, *(insert(one, i) for i, one in enumerate(vectors(20))))
+    await store._writing.run(lambda db: db.execute("UPDATE signatures SET users = x'00'").fetchall())
+    with pytest.raises(Exception, match="is damaged"):
+        await found(store, vectors(1)[0])
+    await store._writing.run(sqlite_signatures.pack_anew)
