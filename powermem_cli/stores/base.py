@@ -225,7 +225,7 @@ class Snapshot(Protocol):
         ...
 
     async def ledger(self, *, limit: int, after: bytes | None = None) -> list[LedgerRow]:
-        """In the order of their keys."""
+        """In an order of the store's own, from the row behind that with the key *after*."""
         ...
 
     async def history(self, *, limit: int, after: tuple[int, int] | None = None) -> list[HistoryRow]:

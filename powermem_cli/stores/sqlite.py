@@ -29,13 +29,13 @@ from powermem_cli.stores.base import (
 )
 from powermem_cli.stores.sqlite_connection import Connection, read_snapshot
 from powermem_cli.stores.sqlite_file import DAMAGED, Access, settle_file
+from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_moving import SqliteSnapshot, describe, history, restore
 from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     SELECT_MEMORY,
     count,
     frequencies,
-    ledger_rows,
     memory_of,
     meta,
     mismatch,
@@ -76,7 +76,8 @@ class SqliteStore:
         self._is_open = False
         self._model: str | None = None
         self._writing: Connection | None = None
-        self._writer = Writer(self.path)
+        self._finder = Finder()
+        self._writer = Writer(self.path, self._finder)
         self._signatures: Signatures | None = None
         self._idle: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,7 +110,8 @@ class SqliteStore:
         return await self._write(lambda db: self._writer.apply(db, writes, self._model))
 
     async def known(self, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
-        return await self._looking(lambda db: ledger_rows(db, keys))
+        found = await self._looking(lambda db: self._finder.ledger(db, keys))
+        return {key: row for key, (_, row) in found.items()}
 
     async def find(self, where: Where, *, limit: int, offset: int = 0, after: int | None = None) -> list[StoredMemory]:
         condition, values = compile_where(where)
@@ -190,7 +192,7 @@ class SqliteStore:
                 await connection.run(lambda db: db.execute("ROLLBACK") if db.in_transaction else None)
 
     async def restore(self, ledger: Sequence[LedgerRow], history: Sequence[HistoryRow]) -> int:
-        return await self._write(lambda db: restore(db, ledger, history))
+        return await self._write(lambda db: restore(db, self._finder, ledger, history))
 
     async def optimize(self) -> bool:
         """Nothing to build: the signs of the vectors are kept with every memory."""
@@ -198,6 +200,20 @@ class SqliteStore:
 
     async def describe(self) -> dict[str, Any]:
         return await self._read(lambda db: describe(db, self.path))
+
+    async def copy_to(self, partial: Path) -> None:
+        """Copy all pages as they are at one moment into that file, which is there and empty."""
+        from powermem_cli.stores.sqlite_backup import copy_pages  # noqa: PLC0415 - no other work needs it
+
+        await self._read(lambda db: copy_pages(db, partial))
+
+    async def scrub(self) -> None:
+        """Make the file anew, so that nothing of what was deleted is left in it. Searches go on meanwhile."""
+        from powermem_cli.stores import sqlite_scrub  # noqa: PLC0415 - no other work needs it
+
+        await self._write(sqlite_scrub.drop_from_indexes)
+        assert self._writing is not None  # or nothing could have been written
+        await self._writing.run(sqlite_scrub.rebuild)
 
     async def verify(self) -> list[str]:
         """What is wrong with the file, a sentence for each; none if nothing is."""

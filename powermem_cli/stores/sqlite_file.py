@@ -23,6 +23,7 @@ from powermem_cli.errors import (
     StoreFull,
     StoreMissing,
 )
+from powermem_cli.files import make_folder
 
 Access = Literal["create", "write", "read"]
 """What is done with a store: anything, making it if it is missing; anything, if it is there; only look."""
@@ -61,7 +62,7 @@ def make_private(path: Path) -> None:
     SQLite gives -wal and -shm the mode of the database. Raises StoreError.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(path.parent)
         if path.parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
             raise StoreError(
                 f"anybody can replace files in {path.parent}, so no memories are kept there",

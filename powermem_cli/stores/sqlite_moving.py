@@ -11,6 +11,7 @@ import apsw
 from powermem_cli.model import HistoryEntry, Scope, StoredMemory, Vector
 from powermem_cli.stores.base import HistoryRow, LedgerRow, Where, history_of
 from powermem_cli.stores.sqlite_connection import Connection
+from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import (
     SELECT_LEDGER,
     SELECT_MEMORY,
@@ -37,6 +38,8 @@ class SqliteSnapshot:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._last_key: bytes | None = None  # of the page of the ledger that was read last: there is no index over keys
+        self._last_number = 0
 
     async def memories(self, where: Where, *, limit: int, after: int | None = None) -> list[StoredMemory]:
         condition, values = compile_where(where)
@@ -49,7 +52,15 @@ class SqliteSnapshot:
         return dict(await self._rows(sql, (json.dumps(list(ids)),)))
 
     async def ledger(self, *, limit: int, after: bytes | None = None) -> list[LedgerRow]:
-        rows = await self._rows(f"{SELECT_LEDGER} WHERE key > ? ORDER BY key LIMIT ?", (after or b"", limit))
+        if after is None:
+            start = 0
+        elif after == self._last_key:
+            start = self._last_number
+        else:
+            start = (await self._rows("SELECT number FROM ledger WHERE key = ?", (after,)))[0][0]
+        rows = await self._rows(f"{SELECT_LEDGER} WHERE number > ? ORDER BY number LIMIT ?", (start, limit))
+        if rows:
+            self._last_number, self._last_key = rows[-1][:2]
         return [ledger_row_of(row) for row in rows]
 
     async def history(self, *, limit: int, after: tuple[int, int] | None = None) -> list[HistoryRow]:
@@ -68,11 +79,14 @@ def history(db: apsw.Connection, id: int, scope: Scope) -> list[HistoryEntry]:
     return history_of(past, next((memory_of(row) for row in now), None))
 
 
-def restore(db: apsw.Connection, ledger: Sequence[LedgerRow], past: Sequence[HistoryRow]) -> int:
-    marks = ",".join("?" * 7)
-    before = db.total_changes()
-    db.executemany(f"INSERT INTO ledger VALUES ({marks}) ON CONFLICT DO NOTHING", map(ledger_values, ledger))
-    new = db.total_changes() - before
+def restore(db: apsw.Connection, finder: Finder, ledger: Sequence[LedgerRow], past: Sequence[HistoryRow]) -> int:
+    known = finder.ledger(db, [row.key for row in ledger])
+    rows = {row.key: row for row in reversed(ledger) if row.key not in known}
+    first = count(db, "SELECT coalesce(max(number), 0) + 1 FROM ledger", ())
+    numbered = [(number, *ledger_values(row)) for number, row in enumerate(rows.values(), first)]
+    db.executemany(f"INSERT INTO ledger VALUES ({','.join('?' * 8)})", numbered)
+    finder.keep_keys(db, [*rows], range(first, first + len(rows)))
+    new = len(rows)
     for row in past:
         whose = [
             None if name is None else number_of(db, "names", name)

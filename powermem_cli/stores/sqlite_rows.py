@@ -19,7 +19,7 @@ SELECT m.id, m.text, (SELECT name FROM names WHERE number = m.user), (SELECT nam
        (SELECT name FROM names WHERE number = m.run), json(m.metadata), m.created_at, m.updated_at,
        (SELECT name FROM origins WHERE number = m.origin), m.line, m.expires_at FROM memories m
 """
-SELECT_LEDGER: Final = "SELECT key, content, status, memory_ids, tries, job, at FROM ledger"
+SELECT_LEDGER: Final = "SELECT number, key, content, status, memory_ids, tries, job, at FROM ledger"
 MOST_KEYS_AT_ONCE: Final = 1024
 EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
 ID_BITS: Final = 20
@@ -71,17 +71,9 @@ def fresh_number(db: apsw.Connection, highest: str, values: Sequence[Any] = ()) 
     return max((times.now() // 1000 - EPOCH_MS) << ID_BITS, (there or 0) + 1)
 
 
-def ledger_rows(db: apsw.Connection, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:
-    found: dict[bytes, LedgerRow] = {}
-    for marks, some in in_chunks(keys):
-        rows: Any = db.execute(f"{SELECT_LEDGER} WHERE key IN ({marks})", some)
-        found.update({row[0]: ledger_row_of(row) for row in rows})
-    return found
-
-
 def ledger_row_of(row: Sequence[Any]) -> LedgerRow:
     """A row of SELECT_LEDGER."""
-    key, content, status, ids, tries, job, at = row
+    _, key, content, status, ids, tries, job, at = row
     return LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
 
 

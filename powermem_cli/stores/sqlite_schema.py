@@ -11,7 +11,7 @@ import apsw
 from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
-SIGNATURES_SINCE: Final = 3  # schema version
+PACKS_SINCE: Final = 3  # schema version
 
 _VERSION_1: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
@@ -75,11 +75,31 @@ DROP INDEX memories_by_user;
 ALTER TABLE memories DROP COLUMN bits;
 CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, expires_at, metadata);
 
--- The signs of the vectors, many memories to a row: ids (8 bytes each), users' numbers (4), signs (dims / 8, filled
--- up to 8). Rows are never changed; what is no longer true among them is told by the other tables.
-CREATE TABLE signatures (number INTEGER PRIMARY KEY, ids BLOB NOT NULL, users BLOB NOT NULL, signs BLOB NOT NULL);
+-- Packs: many rows in one. They are never changed; what is no longer true in them is told by the other tables.
+-- The signs of the vectors: ids (8 bytes each), users' numbers (4), signs (dims / 8, filled up to 8).
+CREATE TABLE signatures (
+    number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, ids BLOB NOT NULL, users BLOB NOT NULL, signs BLOB NOT NULL
+);
 CREATE TABLE unpacked (id INTEGER PRIMARY KEY);  -- memories whose vector is in none of them yet
 CREATE TABLE outdated (id INTEGER PRIMARY KEY);  -- those that were deleted, or have another vector, since they were
+
+-- Hashes (their first 8 bytes) and the rows they lead to (8): of kind 0 keys of the ledger, of kind 1 digests.
+CREATE TABLE hashes (
+    number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, kind INTEGER NOT NULL, hashes BLOB NOT NULL, led_to BLOB NOT NULL
+);
+CREATE TABLE unpacked_hashes (
+    kind INTEGER NOT NULL, hash INTEGER NOT NULL, led_to INTEGER NOT NULL, PRIMARY KEY (kind, hash, led_to)
+) WITHOUT ROWID;
+
+DROP INDEX memories_by_digest;
+ALTER TABLE ledger RENAME TO ledger_by_key;
+CREATE TABLE ledger (
+    number INTEGER PRIMARY KEY, key BLOB NOT NULL, content BLOB NOT NULL, status TEXT NOT NULL,
+    memory_ids TEXT NOT NULL,                  -- JSON
+    tries INTEGER NOT NULL, job TEXT NOT NULL, at INTEGER NOT NULL
+);
+INSERT INTO ledger (key, content, status, memory_ids, tries, job, at) SELECT * FROM ledger_by_key;
+DROP TABLE ledger_by_key;
 """
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
@@ -97,7 +117,7 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         _check(application, version, tables, path)
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
-        if 0 < version < SIGNATURES_SINCE:
+        if 0 < version < PACKS_SINCE:
             pack_everything(connection)
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
@@ -111,9 +131,12 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
 
 
 def pack_everything(connection: apsw.Connection) -> None:
-    from powermem_cli.stores.sqlite_signatures import pack_anew  # noqa: PLC0415 - it loads numpy
+    """Pack anew what is kept in packs, after which most of it is true."""
+    from powermem_cli.stores import sqlite_hashes, sqlite_packs, sqlite_signatures  # noqa: PLC0415 - they load numpy
 
-    pack_anew(connection)
+    sqlite_signatures.pack_anew(connection)
+    sqlite_hashes.pack_anew(connection)
+    sqlite_packs.were_packed_anew(connection)
 
 
 def refuse_foreign(connection: apsw.Connection, path: Path) -> None:

@@ -10,10 +10,9 @@ true ten nearest, among the 300 best by "signs of the memory times values of the
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import apsw
 import numpy as np
@@ -21,7 +20,8 @@ import numpy.typing as npt
 
 from powermem_cli.model import Vector
 from powermem_cli.stores.base import Where
-from powermem_cli.stores.sqlite_rows import NOBODY, meta, user_number
+from powermem_cli.stores.sqlite_packs import Packs
+from powermem_cli.stores.sqlite_rows import NOBODY, user_number
 from powermem_cli.stores.sqlite_where import compile_where
 
 CANDIDATES: Final = 600  # whose vectors are compared
@@ -34,59 +34,53 @@ Ids = npt.NDArray[np.int64]
 Signs = npt.NDArray[np.uint64]
 
 
-class Packs(NamedTuple):
+class Rows(NamedTuple):
     """All rows at one moment: ids (n,), users' numbers (n,), signs (n, dims / 64 rounded up)."""
 
     ids: Ids
     users: npt.NDArray[np.uint32]
     signs: Signs
 
-    def at(self, rows: slice | npt.NDArray[np.intp]) -> Packs:
-        return Packs(self.ids[rows], self.users[rows], self.signs[rows])
+    def at(self, which: slice | npt.NDArray[np.intp]) -> Rows:
+        return Rows(self.ids[which], self.users[which], self.signs[which])
 
 
-class Signatures:
-    """What the packs of one store hold, read from the file only once. Safe to use from several threads."""
+class Signatures(Packs):
+    """The signs of all vectors of one store."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._made = -1  # how often all were packed anew
-        self._last = -1  # number of the pack read last
-        self._rows = 0
-        self._held = _NOTHING
+    table: ClassVar[str] = "signatures"
+    columns: ClassVar[Sequence[str]] = ("ids", "users", "signs")
 
-    def of(self, db: apsw.Connection) -> Packs:
+    def of(self, db: apsw.Connection) -> Rows:
         """All that this transaction sees. What others added meanwhile may be among it."""
         with self._lock:
-            made = int(meta(db, "packings") or 0)
-            if made > self._made:  # not in place: somebody may be reading what is held
-                self._made, self._last, self._rows, self._held = made, -1, 0, _NOTHING
-            if made < self._made:  # this transaction began before that: its packs are not numbered like those held
-                return self._until_now()
-            for number, ids, users, signs in db.execute(
-                "SELECT number, ids, users, signs FROM signatures WHERE number > ? ORDER BY number", (self._last,)
-            ):
-                self._append(_unpacked(ids, users, signs))
-                self._last = number
+            self._refresh(db)
             return self._until_now()
 
-    def _until_now(self) -> Packs:
-        return self._held.at(slice(self._rows))
+    def _until_now(self) -> Rows:
+        return self._held.at(slice(self._number))
 
-    def _append(self, more: Packs) -> None:
-        rows = self._rows + len(more.ids)
-        if rows > len(self._held.ids) or self._held.signs.shape[1] != more.signs.shape[1]:
-            old, room = self._until_now(), max(rows, len(self._held.ids) * 3 // 2)
-            self._held, self._rows = _room_for(room, more.signs.shape[1]), 0
+    def _forget(self) -> None:
+        self._number, self._held = 0, _NOTHING
+
+    def _take(self, values: Sequence[Any]) -> None:
+        self._append(_unpacked(*values))
+
+    def _append(self, more: Rows) -> None:
+        number = self._number + len(more.ids)
+        if number > len(self._held.ids) or self._held.signs.shape[1] != more.signs.shape[1]:
+            # Somebody may be reading the old ones: they stay as they are.
+            old, room = self._until_now(), max(number, len(self._held.ids) * 3 // 2)
+            self._held, self._number = _room_for(room, more.signs.shape[1]), 0
             if len(old.ids):  # nothing may have another width
                 self._append(old)
-        self._held.ids[self._rows : rows], self._held.users[self._rows : rows] = more.ids, more.users
-        self._held.signs[self._rows : rows] = more.signs
-        self._rows = rows
+        new = slice(self._number, number)
+        self._held.ids[new], self._held.users[new], self._held.signs[new] = more
+        self._number = number
 
 
-def _room_for(rows: int, width: int) -> Packs:
-    return Packs(np.empty(rows, np.int64), np.empty(rows, np.uint32), np.empty((rows, width), np.uint64))
+def _room_for(number: int, width: int) -> Rows:
+    return Rows(np.empty(number, np.int64), np.empty(number, np.uint32), np.empty((number, width), np.uint64))
 
 
 _NOTHING: Final = _room_for(0, 0)
@@ -113,17 +107,17 @@ def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where,
         wanted *= 4
 
 
-def _left(db: apsw.Connection, held: Signatures, where: Where) -> Packs:
+def _left(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
     """The rows of those memories that the Where leaves, and of some more."""
-    packs, user = held.of(db), where.scope.user_id
+    rows, user = held.of(db), where.scope.user_id
     if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
         condition, values = compile_where(where)
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
-        return packs.at(np.flatnonzero(np.isin(packs.ids, np.array(ids, np.int64))))
+        return rows.at(np.flatnonzero(np.isin(rows.ids, np.array(ids, np.int64))))
     if user is not None:
         number = user_number(db, user)
-        return packs.at(slice(0)) if number is None else packs.at(np.flatnonzero(packs.users == number))
-    return packs
+        return rows.at(slice(0)) if number is None else rows.at(np.flatnonzero(rows.users == number))
+    return rows
 
 
 def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> list[tuple[int, float]]:
@@ -133,10 +127,10 @@ def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Seque
     return [(id, distance) for id, distance in rows]
 
 
-def candidates(packs: Packs, vector: Vector, wanted: int) -> Ids:
+def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:
     """The ids of those rows that are probably nearest to *vector*, *wanted* of them, in no order."""
     values = np.frombuffer(vector, "<f4")
-    ids, _, signs = packs
+    ids, _, signs = rows
     if len(ids) <= wanted:
         return ids
     finer = max(FEWEST_FINER * wanted, len(ids) // FINER)
@@ -174,11 +168,11 @@ def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
     return wide.view("<u8")
 
 
-def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Packs:
+def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Rows:
     number = len(ids) // 8
     if len(ids) != 8 * number or len(users) != 4 * number or len(signs) % (8 * number or 8):
         raise apsw.CorruptError("a pack of signs is not as it was written")
-    return Packs(np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1))
+    return Rows(np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1))
 
 
 # ── written in the transaction that writes the vectors ──
@@ -189,10 +183,7 @@ def pack(db: apsw.Connection, rows: Sequence[tuple[int, int | None, Vector]]) ->
     ids, users, vectors = zip(*rows, strict=True)
     values = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
     whose = np.array([NOBODY if user is None else user for user in users], "<u4")
-    db.execute(
-        "INSERT INTO signatures (ids, users, signs) VALUES (?, ?, ?)",
-        (np.array(ids, "<i8").tobytes(), whose.tobytes(), _signs_of(values).tobytes()),
-    )
+    Signatures.keep(db, np.array(ids, "<i8").tobytes(), whose.tobytes(), _signs_of(values).tobytes())
 
 
 def pack_waiting(db: apsw.Connection) -> None:
@@ -205,7 +196,6 @@ def pack_anew(db: apsw.Connection) -> None:
     """Pack every vector there is, whatever was packed before."""
     db.execute("DELETE FROM signatures; DELETE FROM unpacked; DELETE FROM outdated")
     _pack_all(db, f"{_SELECT} ORDER BY e.id")
-    db.execute("INSERT INTO meta VALUES ('packings', 1) ON CONFLICT DO UPDATE SET value = value + 1")
 
 
 _SELECT: Final = "SELECT e.id, m.user, e.vector FROM embeddings e JOIN memories m ON m.id = e.id"

@@ -13,11 +13,13 @@ import apsw
 import numpy as np
 
 from powermem_cli.identity import digest
+from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import NOBODY, meta
 from powermem_cli.stores.sqlite_signatures import Signatures, signs_of
 from powermem_cli.stores.sqlite_writer import indexed_terms, length_of
 from powermem_cli.terms import distinct_terms
 
+HASHES_AT_ONCE: Final = 1024
 NAMED: Final = 5  # of one kind; a thousand more would say nothing new
 LENGTH_OFF: Final = 1e-6  # how far from 1 the rounding to float32 may take the length of a vector
 STATUSES: Final = (b"done", b"no_facts", b"failed")
@@ -26,7 +28,7 @@ STATUSES: Final = (b"done", b"no_facts", b"failed")
 def problems(db: apsw.Connection) -> list[str]:
     """A sentence for each; none for a store that is as it was written. Raises apsw.Error."""
     found: list[str] = []
-    for check in (_sqlite, _tables, _counted, _names, _texts, _vectors, _words, _ledger):
+    for check in (_sqlite, _tables, _counted, _names, _texts, _vectors, _words, _ledger, _found_again):
         try:
             found += _few(check(db))
         except (apsw.CorruptError, UnicodeDecodeError) as error:  # noqa: PERF203 - the other checks may find more
@@ -158,7 +160,26 @@ def _ledger(db: apsw.Connection) -> Iterator[str]:
             or not all(isinstance(number, int) for number in (tries, at))
         )
         if wrong:
-            yield f"ledger row {key.hex() if isinstance(key, bytes) else key}: it is not as it was written"
+            yield f"ledger row {_named(key)}: it is not as it was written"
+
+
+def _found_again(db: apsw.Connection) -> Iterator[str]:
+    """Whether the packed hashes lead to every row; no key stands in the ledger twice."""
+    finder = Finder()
+    for (key,) in db.execute("SELECT key FROM ledger GROUP BY key HAVING count(*) > 1"):
+        yield f"ledger row {_named(key)}: it is there twice"
+    rows: Any = db.execute("SELECT number, key FROM ledger")
+    while some := [(number, key) for number, key in islice(rows, HASHES_AT_ONCE) if _is_hash(key)]:
+        found = {number for number, _ in finder.ledger(db, [key for _, key in some]).values()}
+        yield from (f"ledger row {_named(key)}: its hash does not lead to it" for n, key in some if n not in found)
+    rows = db.execute("SELECT id, digest FROM memories")
+    while some := [(id, stored) for id, stored in islice(rows, HASHES_AT_ONCE) if _is_hash(stored)]:
+        held = {*finder.holding(db, [stored for _, stored in some])}
+        yield from (f"memory {id}: its hash does not lead to it" for id, _ in some if id not in held)
+
+
+def _named(key: object) -> object:
+    return key.hex() if isinstance(key, bytes) else key
 
 
 def _is_hash(value: object) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -24,12 +24,12 @@ from powermem_cli.stores.base import (
     Write,
     ledger_row,
 )
+from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     count,
     fresh_number,
     in_chunks,
-    ledger_rows,
     meta,
     mismatch,
     origin_name,
@@ -39,8 +39,6 @@ from powermem_cli.stores.sqlite_schema import pack_everything
 from powermem_cli.stores.sqlite_where import compile_where
 from powermem_cli.terms import distinct_terms
 
-ROWS_AT_ONCE: Final = 512
-"""Rows per statement. SQLite works on all of them without the GIL; row by row it would ask for it back each time."""
 MOST_NAMES: Final = 100_000
 PACKED_AT: Final = 256  # vectors whose signs are worth a pack; so few are looked at one by one
 WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
@@ -51,19 +49,21 @@ ScopeNumbers = tuple[int | None, int | None, int | None]
 class Writer:
     """The writing side of one connection: applies batches, and remembers the numbers of names between them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, finder: Finder) -> None:
         self._path = path
+        self._finder = finder
         self._numbers: dict[str, int] = {}
 
     def forget(self) -> None:
         """After a rollback: a number given meanwhile was not kept."""
         self._numbers.clear()
+        self._finder.forget()
 
     def apply(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> list[Applied]:
         if len(self._numbers) > MOST_NAMES:
             self._numbers.clear()
         self._agree_on_vectors(db, writes, model)
-        return _Batch(db, self._numbers, writes).run()
+        return _Batch(db, self._finder, self._numbers, writes).run()
 
     def delete(self, db: apsw.Connection, where: Where) -> int:
         """All of them, what has expired too, with their history; of a whole scope all history there is."""
@@ -124,18 +124,23 @@ def _pack_anew_if_worth_it(db: apsw.Connection) -> None:
 class _Batch:
     """One call of apply: looks up once what all its writes need, and inserts for all of them at once."""
 
-    def __init__(self, db: apsw.Connection, numbers: dict[str, int], writes: Sequence[Write]) -> None:
+    def __init__(self, db: apsw.Connection, finder: Finder, numbers: dict[str, int], writes: Sequence[Write]) -> None:
         self._db = db
+        self._finder = finder
         self._numbers = numbers
         self._writes = writes
-        self._ledger = ledger_rows(db, [w.ledger.key for w in writes if w.ledger is not None])
+        stored = finder.ledger(db, [w.ledger.key for w in writes if w.ledger is not None])
+        self._ledger = {key: row for key, (_, row) in stored.items()}
+        self._stored_at = {key: number for key, (number, _) in stored.items()}
         self._scopes: dict[Scope, ScopeNumbers] = {}
         self._origins: dict[tuple[str | None, ...], int] = {}
         self._next_id = 0
         self._memories: list[Any] = []
         self._embeddings: list[Any] = []
         self._words: list[Any] = []
-        self._noted: list[Any] = []
+        self._noted: dict[bytes, LedgerRow] = {}
+        self._said: dict[bytes, list[int]] = {}
+        """Digest → ids of the memories that this batch has given it."""
         self._users: list[int | None] = []  # of those in _embeddings
         self._added = 0
         self._outdated: list[Any] = []
@@ -147,13 +152,18 @@ class _Batch:
 
     def run(self) -> list[Applied]:
         results = [self._write(write) for write in self._writes]
-        self._flush()
-        _insert(self._db, _LEDGER, 7, self._noted)
+        self._flush_rows()
+        self._write_ledger()
+        said = [(digest, id) for digest, ids in self._said.items() for id in ids]
+        self._finder.keep_digests(self._db, [digest for digest, _ in said], [id for _, id in said])
         if self._added:
             add_to_count(self._db, self._added)
         if self._outdated:
             self._db.executemany("INSERT OR IGNORE INTO outdated VALUES (?)", self._outdated)
             _pack_anew_if_worth_it(self._db)
+        # Last, and all at once: FTS5 writes out what it gathered, as a segment to be merged with others, each time that
+        # another statement begins.
+        _insert(self._db, _WORDS, self._words)
         return results
 
     def _write(self, write: Write) -> Applied:
@@ -193,6 +203,7 @@ class _Batch:
             self._users.append(numbers[0])
         self._words += (id, indexed_terms(terms, numbers[0]))
         self._added += 1
+        self._said.setdefault(new.digest, []).append(id)
         if self._repeats is not None:
             self._repeats.setdefault((new.digest, numbers), id)
         return "ADD", id
@@ -223,6 +234,8 @@ class _Batch:
                 "UPDATE memories SET text = ?, digest = coalesce(?, digest), length = ? WHERE id = ?",
                 (change.text, change.digest, length_of(terms), change.id),
             )
+            if change.digest is not None:
+                self._said.setdefault(change.digest, []).append(change.id)
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
@@ -253,10 +266,18 @@ class _Batch:
 
     def _has_twin(self, change: Update) -> bool:
         """Whether another memory of the same scope says already what this one shall."""
+        if change.digest is None:
+            return False
+        self._flush()
         sql = """SELECT count(*) FROM memories own JOIN memories m ON m.digest = ? AND m.id != own.id
             AND m.user IS own.user AND m.agent IS own.agent AND m.run IS own.run
-            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ?"""
-        return bool(count(self._db, sql, (change.digest, times.now(), change.id)))
+            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ? AND m.id IN (SELECT value FROM json_each(?))"""
+        holding = self._holding(change.digest)
+        return bool(count(self._db, sql, (change.digest, times.now(), change.id, holding)))
+
+    def _holding(self, digest: bytes) -> str:
+        """Which memories may have this digest, as JSON."""
+        return json.dumps([*self._finder.holding(self._db, [digest]), *self._said.get(digest, ())])
 
     def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, str | None] | None:
         """The user's number and the metadata (JSON) of a memory that this scope may change."""
@@ -268,15 +289,33 @@ class _Batch:
     def _note(
         self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
     ) -> None:
-        row = self._ledger[ledger.key] = ledger_row(ledger, old, changes, events)
-        self._noted += ledger_values(row)
+        self._noted[ledger.key] = self._ledger[ledger.key] = ledger_row(ledger, old, changes, events)
+
+    def _write_ledger(self) -> None:
+        values: list[Any] = []
+        keys: list[bytes] = []
+        first = number = count(self._db, "SELECT coalesce(max(number), 0) + 1 FROM ledger", ())
+        for key, row in self._noted.items():
+            stored_at = self._stored_at.get(key)
+            if stored_at is None:
+                values += (number, *ledger_values(row))
+                keys.append(key)
+                number += 1
+            else:
+                self._db.execute(_LEDGER_AGAIN, (*ledger_values(row), stored_at))
+        _insert(self._db, _LEDGER, values)
+        self._finder.keep_keys(self._db, keys, range(first, number))
 
     def _flush(self) -> None:
+        """Whoever reads or changes rows has to find those of this batch."""
+        self._flush_rows()
+        _insert(self._db, _WORDS, self._words)
+
+    def _flush_rows(self) -> None:
         vectors = list(zip(self._embeddings[::2], self._users, self._embeddings[1::2], strict=True))
         self._users.clear()
-        _insert(self._db, _MEMORIES, 13, self._memories)
-        _insert(self._db, _EMBEDDINGS, 2, self._embeddings)
-        _insert(self._db, _WORDS, 2, self._words)
+        _insert(self._db, _MEMORIES, self._memories)
+        _insert(self._db, _EMBEDDINGS, self._embeddings)
         if vectors:
             self._keep_signs(vectors)
 
@@ -299,11 +338,12 @@ class _Batch:
         ]
         found: dict[tuple[bytes, ScopeNumbers], int] = {}
         now = times.now()
-        for marks, some in in_chunks(digests):
+        for marks, some in in_chunks(self._finder.holding(self._db, digests)):
             sql = f"""SELECT digest, user, agent, run, min(id) FROM memories
-                WHERE digest IN ({marks}) AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1, 2, 3, 4"""
+                WHERE id IN ({marks}) AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1, 2, 3, 4"""
             rows: Any = self._db.execute(sql, (*some, now))
-            found.update({(digest, (user, agent, run)): id for digest, user, agent, run, id in rows})
+            for digest, user, agent, run, id in rows:
+                found.setdefault((digest, (user, agent, run)), id)  # the ids come in order
         return found
 
     def _known_repeat(self, new: Insert, numbers: ScopeNumbers) -> int | None:
@@ -312,8 +352,9 @@ class _Batch:
         self._flush()
         condition, values = compile_where(Where(filter=new.among))
         sql = f"""SELECT min(m.id) FROM memories m
-            WHERE m.digest = ? AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
-        row: Any = next(self._db.execute(sql, (new.digest, *numbers, *values)))
+            WHERE m.id IN (SELECT value FROM json_each(?)) AND m.digest = ?
+            AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
+        row: Any = next(self._db.execute(sql, (self._holding(new.digest), new.digest, *numbers, *values)))
         return None if row[0] is None else int(row[0])
 
     def _stored_ids(self) -> set[int]:
@@ -387,24 +428,30 @@ def indexed_terms(terms: str, user: int | None) -> str:
     return f"{terms} {prefix}{terms.replace(' ', f' {prefix}')}"
 
 
-_MEMORIES = ("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?)", "")
-_EMBEDDINGS = ("INSERT INTO embeddings VALUES ", "(?,?)", "")
-_WORDS = ("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", "")
-_LEDGER = (
-    "INSERT INTO ledger VALUES ",
-    "(?,?,?,?,?,?,?)",
-    """ ON CONFLICT DO UPDATE SET content = excluded.content, status = excluded.status,
-        memory_ids = excluded.memory_ids, tries = excluded.tries, job = excluded.job, at = excluded.at""",
-)
+class _Statement(NamedTuple):
+    """An INSERT of any number of rows. SQLite works on as many as there are *at once* without the GIL."""
+
+    head: str
+    row: str
+    width: int
+    at_once: int
 
 
-def _insert(db: apsw.Connection, statement: tuple[str, str, str], width: int, values: list[Any]) -> None:
+_MEMORIES: Final = _Statement("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?)", 13, 512)
+_EMBEDDINGS: Final = _Statement("INSERT INTO embeddings VALUES ", "(?,?)", 2, 512)
+_WORDS: Final = _Statement("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", 2, 2048)
+_LEDGER: Final = _Statement("INSERT INTO ledger VALUES ", "(?,?,?,?,?,?,?,?)", 8, 512)
+_LEDGER_AGAIN = """UPDATE ledger SET key = ?, content = ?, status = ?, memory_ids = ?, tries = ?, job = ?, at = ?
+    WHERE number = ?"""
+
+
+def _insert(db: apsw.Connection, statement: _Statement, values: list[Any]) -> None:
     """Insert the rows that lie one behind another in *values*, and empty it."""
-    head, row, tail = statement
+    head, row, width, at_once = statement
     start, left = 0, len(values) // width
     while left:
         # Powers of two: few different statements, so that all of them stay prepared.
-        rows = min(ROWS_AT_ONCE, 1 << (left.bit_length() - 1))
-        db.execute(f"{head}{','.join([row] * rows)}{tail}", values[start : start + rows * width])
+        rows = min(at_once, 1 << (left.bit_length() - 1))
+        db.execute(head + ",".join([row] * rows), values[start : start + rows * width])
         start, left = start + rows * width, left - rows
     values.clear()

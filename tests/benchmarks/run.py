@@ -31,8 +31,10 @@ from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite import SqliteStore
 from powermem_cli.stores.sqlite_connection import _connect
 from powermem_cli.stores.sqlite_file import make_private
+from powermem_cli.stores.sqlite_hashes import Hashes
+from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER
 from powermem_cli.stores.sqlite_schema import prepare
-from powermem_cli.stores.sqlite_signatures import signs_of
+from powermem_cli.stores.sqlite_signatures import Signatures, signs_of
 from powermem_cli.terms import terms_of
 
 Row = tuple[str, str]
@@ -87,7 +89,9 @@ def tight_loop(folder: Path, number: int) -> float:
     users = [i % 100 + 1 for i in range(number)]
     words = [f"{' '.join(t)} {' '.join(f'{u}·{one}' for one in t)}" for t, u in zip(terms, users, strict=True)]
     rows = range(number)
-    packs = [_packed(rows[start : start + 1000], users, vectors) for start in range(0, number, 1000)]
+    thousands = [rows[start : start + 1000] for start in range(0, number, 1000)]
+    packs = [_packed(part, users, vectors) for part in thousands]
+    hashes = [(b"".join(digests[i][:8] for i in part), (np.array(part, "<i8") + 1).tobytes()) for part in thousands]
     path = folder / "limit.db"
     make_private(path)
     db = _connect(path, readonly=False)
@@ -104,10 +108,13 @@ def tight_loop(folder: Path, number: int) -> float:
             [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, i) for i in part],
         )
         db.executemany("INSERT INTO embeddings VALUES (?, ?)", [(i + 1, vectors[i]) for i in part])
-        db.execute("INSERT INTO signatures (ids, users, signs) VALUES (?, ?, ?)", packs[start // 1000])
+        Signatures.keep(db, *packs[start // 1000])
+        for kind in (LEDGER, DIGESTS):
+            Hashes.keep(db, kind, *hashes[start // 1000])
         db.executemany("INSERT INTO words (rowid, terms) VALUES (?, ?)", [(i + 1, words[i]) for i in part])
         db.executemany(
-            "INSERT INTO ledger VALUES (?,?,'done',?,0,'job',0)", [(digests[i], digests[i], f"[{i + 1}]") for i in part]
+            "INSERT INTO ledger VALUES (?,?,?,'done',?,0,'job',0)",
+            [(i + 1, digests[i], digests[i], f"[{i + 1}]") for i in part],
         )
         db.execute("COMMIT")
     seconds = time.perf_counter() - started

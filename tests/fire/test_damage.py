@@ -46,6 +46,7 @@ async def damaged(path: Path, *statements: str) -> list[str]:
 
 LEDGER_ROW = """INSERT INTO ledger (key, content, status, memory_ids, tries, job, at)
     VALUES (zeroblob(16), zeroblob(16), 'done', '[1', 0, '', 0)"""
+PACK = "INSERT INTO hashes (checksum, kind, hashes, led_to) VALUES (1, 0, x'0000000000000000', x'0000000000000000')"
 FIRST = "(SELECT min(id) FROM memories)"
 
 
@@ -59,6 +60,8 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE memories SET user = 2 WHERE id = {FIRST}", "the words it is found by"),
         (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON"),
         ("DELETE FROM unpacked", "the signs of its vector"),
+        ("DELETE FROM unpacked_hashes WHERE kind = 1", "its hash does not lead to it"),
+        (PACK, "a row of hashes is not as it was written"),
         (f"UPDATE embeddings SET vector = zeroblob(1024) WHERE id = {FIRST}", "its vector is not the one"),
         (f"UPDATE embeddings SET vector = zeroblob(1023) WHERE id = {FIRST}", "has not the 256 dimensions"),
         (f"DELETE FROM embeddings WHERE id = {FIRST}", "its vector is missing"),

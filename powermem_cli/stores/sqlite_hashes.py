@@ -1,0 +1,115 @@
+"""Which rows a hash may lead to: hashes in sorted arrays in memory, kept in the file by the thousand.
+
+An index of SQLite's over hashes is read and written all over the place: from some hundred thousand rows on, each new
+one costs a page of its own in the log, and again in the database. Here a thousand new ones cost one row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, ClassVar, Final, NamedTuple
+
+import apsw
+import numpy as np
+import numpy.typing as npt
+
+from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER, Packs
+from powermem_cli.stores.sqlite_rows import count, in_chunks
+
+PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
+HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
+HASH_BYTES: Final = 16  # of which the first 8 are compared here, and all of them by whoever reads the row
+
+Integers = npt.NDArray[np.int64]
+
+
+class Run(NamedTuple):
+    """Hashes in ascending order, and the row of each."""
+
+    hashes: Integers
+    rows: Integers
+
+
+class Hashes(Packs):
+    """All hashes of one store. A row that a hash leads to may be gone, or say something else: that is for the caller
+    to see.
+    """
+
+    table: ClassVar[str] = "hashes"
+    columns: ClassVar[Sequence[str]] = ("kind", "hashes", "led_to")
+
+    def find(self, db: apsw.Connection, kind: int, wanted: Sequence[bytes]) -> list[int]:
+        """The rows that any of these hashes (16 bytes each) may lead to."""
+        if not wanted:
+            return []
+        numbers = np.sort(_numbers(wanted))
+        with self._lock:
+            self._refresh(db)
+            runs = self._runs[kind]
+        found = {row for run in runs for row in _found(run, numbers)}
+        if next(iter(db.execute("SELECT 1 FROM unpacked_hashes LIMIT 1")), None):
+            for marks, some in in_chunks(numbers.tolist()):
+                sql = f"SELECT led_to FROM unpacked_hashes WHERE kind = ? AND hash IN ({marks})"
+                found.update(row for (row,) in db.execute(sql, (kind, *some)))
+        return sorted(found)
+
+    @staticmethod
+    def keep_all(db: apsw.Connection, kind: int, hashes: Sequence[bytes], rows: Sequence[int]) -> None:
+        """Let these hashes lead to these rows: many become a pack, few wait until they are many.
+
+        In the transaction that writes the rows, and after all of its `find`.
+        """
+        if len(hashes) >= PACKED_AT:
+            _pack(db, kind, _numbers(hashes), rows)
+            return
+        new = zip(_numbers(hashes).tolist(), rows, strict=True)
+        db.executemany("INSERT OR IGNORE INTO unpacked_hashes VALUES (?, ?, ?)", [(kind, *pair) for pair in new])
+        if count(db, "SELECT count(*) FROM unpacked_hashes WHERE kind = ?", (kind,)) >= PACKED_AT:
+            waiting: Any = list(db.execute("SELECT hash, led_to FROM unpacked_hashes WHERE kind = ?", (kind,)))
+            _pack(db, kind, [hash for hash, _ in waiting], [row for _, row in waiting])
+            db.execute("DELETE FROM unpacked_hashes WHERE kind = ?", (kind,))
+
+    def _forget(self) -> None:
+        self._runs: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}
+
+    def _take(self, values: Sequence[Any]) -> None:
+        kind, hashes, rows = values
+        if len(hashes) != len(rows) or len(rows) % 8:
+            raise apsw.CorruptError("a pack of hashes is not as it was written")
+        runs = [*self._runs[kind], _sorted(np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8"))]
+        # Of runs that grow like powers of two there are few, and no hash is moved more often than that.
+        while len(runs) > 1 and len(runs[-2].rows) <= 2 * len(runs[-1].rows):
+            last, before = runs.pop(), runs.pop()
+            both = (np.concatenate(parts) for parts in zip(before, last, strict=True))
+            runs.append(_sorted(*both))
+        self._runs[kind] = runs
+
+
+def _sorted(hashes: Integers, rows: Integers) -> Run:
+    order = np.argsort(hashes, kind="stable")  # merges what is in order already
+    return Run(hashes[order], rows[order])
+
+
+def _found(run: Run, wanted: Integers) -> Iterator[int]:
+    start, end = np.searchsorted(run.hashes, wanted, "left"), np.searchsorted(run.hashes, wanted, "right")
+    for i in np.flatnonzero(end > start).tolist():
+        yield from run.rows[start[i] : end[i]].tolist()
+
+
+def _numbers(hashes: Sequence[bytes]) -> Integers:
+    return np.frombuffer(b"".join(hashes), "<i8").reshape(-1, HASH_BYTES // 8)[:, 0]
+
+
+def pack_anew(db: apsw.Connection) -> None:
+    """Pack the hashes of every row there is, whatever was packed before."""
+    db.execute("DELETE FROM hashes; DELETE FROM unpacked_hashes")
+    for kind, sql in ((LEDGER, "SELECT key, number FROM ledger"), (DIGESTS, "SELECT digest, id FROM memories")):
+        rows = db.execute(sql)
+        while some := list(islice(rows, HASHES_IN_A_PACK)):
+            hashes, led_to = zip(*some, strict=True)
+            _pack(db, kind, _numbers(hashes), led_to)
+
+
+def _pack(db: apsw.Connection, kind: int, hashes: Integers | Sequence[int], rows: Sequence[int]) -> None:
+    Hashes.keep(db, kind, np.array(hashes, "<i8").tobytes(), np.array(rows, "<i8").tobytes())
