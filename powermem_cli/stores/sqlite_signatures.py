@@ -35,14 +35,16 @@ Signs = npt.NDArray[np.uint64]
 
 
 class Rows(NamedTuple):
-    """All rows at one moment: ids (n,), users' numbers (n,), signs (n, dims / 64 rounded up)."""
+    """All rows at one moment: ids (n,), users' numbers (n,), signs (dims / 64 rounded up, n)."""
 
     ids: Ids
     users: npt.NDArray[np.uint32]
     signs: Signs
 
     def at(self, which: slice | npt.NDArray[np.intp]) -> Rows:
-        return Rows(self.ids[which], self.users[which], self.signs[which])
+        # take: word by word one behind another, which an index would not leave them.
+        signs = self.signs[:, which] if isinstance(which, slice) else self.signs.take(which, axis=1)
+        return Rows(self.ids[which], self.users[which], signs)
 
 
 class Signatures(Packs):
@@ -68,19 +70,19 @@ class Signatures(Packs):
 
     def _append(self, more: Rows) -> None:
         number = self._number + len(more.ids)
-        if number > len(self._held.ids) or self._held.signs.shape[1] != more.signs.shape[1]:
+        if number > len(self._held.ids) or len(self._held.signs) != len(more.signs):
             # Somebody may be reading the old ones: they stay as they are.
             old, room = self._until_now(), max(number, len(self._held.ids) * 3 // 2)
-            self._held, self._number = _room_for(room, more.signs.shape[1]), 0
+            self._held, self._number = _room_for(room, len(more.signs)), 0
             if len(old.ids):  # nothing may have another width
                 self._append(old)
         new = slice(self._number, number)
-        self._held.ids[new], self._held.users[new], self._held.signs[new] = more
+        self._held.ids[new], self._held.users[new], self._held.signs[:, new] = more
         self._number = number
 
 
 def _room_for(number: int, width: int) -> Rows:
-    return Rows(np.empty(number, np.int64), np.empty(number, np.uint32), np.empty((number, width), np.uint64))
+    return Rows(np.empty(number, np.int64), np.empty(number, np.uint32), np.empty((width, number), "<u8"))
 
 
 _NOTHING: Final = _room_for(0, 0)
@@ -136,28 +138,37 @@ def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:
     finer = max(FEWEST_FINER * wanted, len(ids) // FINER)
     if len(ids) > finer:
         kept = _nearest_by_signs(signs, _signs_of(values[np.newaxis])[0], finer)
-        signs, ids = signs[kept], ids[kept]
+        signs, ids = signs.take(kept, axis=1), ids[kept]
     worth = _products(signs, values)
     return ids[np.argpartition(-worth, wanted)[:wanted]]
 
 
-def _nearest_by_signs(signs: Signs, own: npt.NDArray[np.uint64], wanted: int) -> npt.NDArray[np.intp]:
-    """*wanted* rows or a few more: all at the distance of the last of them."""
-    distances = np.empty(len(signs), np.uint16)
-    for start in range(0, len(signs), AT_A_TIME):
-        differing = np.bitwise_count(signs[start : start + AT_A_TIME] ^ own)
-        differing.sum(axis=1, dtype=np.uint16, out=distances[start : start + AT_A_TIME])
+def _nearest_by_signs(signs: Signs, own: Signs, wanted: int) -> npt.NDArray[np.intp]:
+    """*wanted* rows or some more: all at the distance of the last of them."""
+    distances = np.zeros(signs.shape[1], np.uint16)
+    for start in range(0, len(distances), AT_A_TIME):
+        some = slice(start, start + AT_A_TIME)
+        for word, of_query in zip(signs, own, strict=True):
+            distances[some] += np.bitwise_count(word[some] ^ of_query)
     up_to = np.searchsorted(np.cumsum(np.bincount(distances)), wanted)
     return np.flatnonzero(distances <= up_to)
 
 
 def _products(signs: Signs, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """For each row the sum of *values*, those counted with a minus whose sign differs; but for a constant."""
-    padded = np.zeros(signs.shape[1] * 64, np.float32)
-    padded[: len(values)] = values
-    bits = np.unpackbits(np.ascontiguousarray(signs).view(np.uint8), axis=1, bitorder="little")
-    products: npt.NDArray[np.float32] = bits.astype(np.float32) @ padded
+    """For each row the sum of those *values* whose sign is the same, but for a constant: looked up byte by byte."""
+    padded = np.zeros((len(signs) * 8, 8), np.float32)
+    padded.ravel()[: len(values)] = values
+    sums = padded @ _BITS_OF_BYTES
+    products = np.zeros(signs.shape[1], np.float32)
+    for number, word in enumerate(signs):
+        for place, byte in enumerate(np.ascontiguousarray(word.view(np.uint8).reshape(-1, 8).T)):
+            products += sums[number * 8 + place].take(byte)
     return products
+
+
+_BITS_OF_BYTES: Final = np.unpackbits(np.arange(256, dtype=np.uint8)[np.newaxis], axis=0, bitorder="little").astype(
+    np.float32
+)  # (8, 256)
 
 
 def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
@@ -172,7 +183,9 @@ def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Rows:
     number = len(ids) // 8
     if len(ids) != 8 * number or len(users) != 4 * number or len(signs) % (8 * number or 8):
         raise apsw.CorruptError("a pack of signs is not as it was written")
-    return Rows(np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1))
+    return Rows(
+        np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1).T
+    )
 
 
 # ── written in the transaction that writes the vectors ──

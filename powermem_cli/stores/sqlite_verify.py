@@ -122,7 +122,7 @@ def _vectors(db: apsw.Connection) -> Iterator[str]:
         if not abs(length - 1) <= LENGTH_OFF:  # true for NaN as well
             yield f"memory {id}: its vector is not the one that was stored (length {length})"
         elif id not in waiting and not any(
-            packs.users[row] == (user or NOBODY) and packs.signs[row].tobytes() == signs_of(vector) for row in own
+            packs.users[row] == (user or NOBODY) and packs.signs[:, row].tobytes() == signs_of(vector) for row in own
         ):
             yield f"memory {id}: the signs of its vector are not those that were stored"
 
