@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 import apsw
 
 if TYPE_CHECKING:
+    from powermem_cli.stores.sqlite_reembed import NewVectors, Text
     from powermem_cli.stores.sqlite_signatures import Signatures
 
 from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
@@ -49,6 +50,11 @@ from powermem_cli.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
+MOST_RANKED: Final = 5000  # memories whose length is looked up to rank them by keywords
+FEW_PACKS: Final = 16  # that are not worth packing anew, and
+MEMORIES_IN_A_PACK: Final = (
+    512  # of more memories more: large files come in packs of 1,024, single ones in packs of 256
+)
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
 DEFAULT_COLLECTION: Final = "memories"
 
@@ -148,12 +154,12 @@ class SqliteStore:
             return []
 
         def work(db: apsw.Connection) -> list[Hit]:
-            self._check_dims(db, vector)
-            from powermem_cli.stores import sqlite_signatures as signatures  # noqa: PLC0415 - it loads numpy
+            self._check_kind(db, vector)
+            from powermem_cli.stores.sqlite_signatures import Signatures, nearest  # noqa: PLC0415 - it loads numpy
 
             if self._signatures is None:
-                self._signatures = signatures.Signatures()
-            rows = signatures.nearest(db, self._signatures, vector, where, limit)
+                self._signatures = Signatures()
+            rows = nearest(db, self._signatures, vector, where, limit)
             if any(distance is None for _, distance in rows):
                 raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
             # Vectors have length 1, so the cosine follows from the distance.
@@ -174,7 +180,11 @@ class SqliteStore:
                 return []
             prefix = "" if user is None else user_prefix(user_number(db, user) or NOBODY)
             postings = [part for term, worth in held.items() for part in (worth, quoted(prefix, term))]
-            rows: Any = db.execute(_matching(len(held), condition), (*postings, *values, limit))
+            # A filter may leave few of them. Without one, those that hold less need not be looked at.
+            ranked = None if _narrows(where) else max(MOST_RANKED, limit)
+            rows: Any = list(db.execute(_matching(len(held), condition, ranked), (*postings, *values, limit)))
+            if len(rows) < limit and ranked is not None:  # what they would be may have expired
+                rows = db.execute(_matching(len(held), condition, None), (*postings, *values, limit))
             return [Hit(id, score) for id, score in rows]
 
         return await self._read(work)
@@ -195,8 +205,17 @@ class SqliteStore:
         return await self._write(lambda db: restore(db, self._finder, ledger, history))
 
     async def optimize(self) -> bool:
-        """Nothing to build: the signs of the vectors are kept with every memory."""
-        return False
+        """Pack anew what came in many small packs, and merge the parts of the full text."""
+        from powermem_cli.stores.sqlite_scrub import drop_from_indexes  # noqa: PLC0415 - no other work needs it
+
+        def work(db: apsw.Connection) -> bool:
+            packs = count(db, "SELECT count(*) FROM signatures", ())
+            if packs <= FEW_PACKS + int(meta(db, "memories") or 0) // MEMORIES_IN_A_PACK:
+                return False
+            drop_from_indexes(db)
+            return True
+
+        return await self._write(work)
 
     async def describe(self) -> dict[str, Any]:
         return await self._read(lambda db: describe(db, self.path))
@@ -206,6 +225,18 @@ class SqliteStore:
         from powermem_cli.stores.sqlite_backup import copy_pages  # noqa: PLC0415 - no other work needs it
 
         await self._read(lambda db: copy_pages(db, partial))
+
+    async def model(self) -> str | None:
+        """Whose vectors there are; None if there are none."""
+        return await self._read(lambda db: meta(db, "model"))
+
+    async def without_vector(self, new: NewVectors, limit: int) -> list[Text]:
+        """Memories that *new* has no vector for, *limit* at most."""
+        return await self._read(lambda db: new.missing(db, limit))
+
+    async def replace_vectors(self, new: NewVectors, model: str) -> bool:
+        """All vectors by those of another model, in one transaction; False, and nothing is done, if some are missing."""
+        return await self._write(lambda db: new.put_in(db, model))
 
     async def scrub(self) -> None:
         """Make the file anew, so that nothing of what was deleted is left in it. Searches go on meanwhile."""
@@ -221,10 +252,13 @@ class SqliteStore:
 
         return await self._read(problems)
 
-    def _check_dims(self, db: apsw.Connection, vector: Vector) -> None:
-        dims = meta(db, "dims")
+    def _check_kind(self, db: apsw.Connection, vector: Vector) -> None:
+        """Another process may have embedded all memories anew since this store was opened."""
+        dims, made_by = meta(db, "dims"), meta(db, "model")
+        if None not in {dims, made_by, self._model} and made_by != self._model:
+            raise mismatch(self.path, str(made_by), str(self._model))
         if dims is not None and int(dims) * 4 != len(vector):
-            raise mismatch(self.path, f"{meta(db, 'model')}, {dims} dimensions", f"{len(vector) // 4} dimensions")
+            raise mismatch(self.path, f"{made_by}, {dims} dimensions", f"{len(vector) // 4} dimensions")
 
     async def _write(self, work: Callable[[apsw.Connection], T]) -> T:
         def transaction(db: apsw.Connection) -> T:
@@ -280,10 +314,20 @@ class SqliteStore:
             )
 
 
-def _matching(terms: int, condition: str) -> str:
-    """The statement that adds up, per memory, what its terms are worth: base.py says why each part is there."""
+def _narrows(where: Where) -> bool:
+    """Whether a user's memories, or all, are not nearly all that it leaves."""
+    scope = where.scope
+    return any(part is not None for part in (where.filter, where.ids, scope.agent_id, scope.run_id))
+
+
+def _matching(terms: int, condition: str, ranked: int | None) -> str:
+    """The statement that adds up, per memory, what its terms are worth: base.py says why each part is there.
+
+    Of more than *ranked* memories only those are ranked whose terms are worth most, the newest of equals.
+    """
+    most = "" if ranked is None else f"ORDER BY worth DESC, id DESC LIMIT {ranked}"
     each = " UNION ALL ".join(["SELECT rowid AS id, ? AS worth FROM words WHERE words MATCH ?"] * terms)
     return f"""
         SELECT m.id, t.worth * 2.2 / (1 + 1.2 * (0.25 + 0.75 * m.length / {TYPICAL_LENGTH})) AS score
-        FROM (SELECT id, sum(worth) AS worth FROM ({each}) GROUP BY id) t CROSS JOIN memories m ON m.id = t.id
+        FROM (SELECT id, sum(worth) AS worth FROM ({each}) GROUP BY id {most}) t CROSS JOIN memories m ON m.id = t.id
         WHERE {condition} ORDER BY score DESC, m.id LIMIT ?"""

@@ -27,8 +27,8 @@ from powermem_cli.stores.sqlite_where import compile_where
 CANDIDATES: Final = 600  # whose vectors are compared
 ROWS_IN_A_PACK: Final = 4096  # when all are packed anew
 AT_A_TIME: Final = 1 << 16  # rows whose signs are compared in one go: they stay in the processor's cache
-FINER: Final = 64  # of so many rows the nearest one by Hamming distance is looked at by value,
-FEWEST_FINER: Final = 4  # but at least so many times those that are wanted
+FINER: Final = 32  # of so many rows the nearest one by Hamming distance is looked at by value,
+FEWEST_FINER: Final = 16  # but at least so many times those that are wanted
 
 Ids = npt.NDArray[np.int64]
 Signs = npt.NDArray[np.uint64]

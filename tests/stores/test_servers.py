@@ -43,15 +43,8 @@ def short():
 @pytest.fixture
 async def proxied(place, short):
     """A proxy that can cut, and the options of a store behind it."""
-    if place.engine == "postgres":
-        name = ".s.PGSQL.5432"
-        proxy = CuttingProxy(short / name, place.server.folder / name)
-        changed = {"dsn": f"postgresql://postgres@/postgres?host={short}"}
-    else:
-        proxy = CuttingProxy(short / "sock", place.server.socket)
-        arguments = place.options()["connection_args"]
-        changed = {"connection_args": {**arguments, "unix_socket": str(short / "sock")}}
-    async with proxy.running(), place.opened(**changed) as store:
+    proxy = CuttingProxy(short / place.socket.name, place.socket)
+    async with proxy.running(), place.opened(**place.options_at(proxy.listening)) as store:
         await add(store, insert("before", "ann", vector=vector(0), id=1))
         yield proxy, store
 

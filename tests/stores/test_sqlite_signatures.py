@@ -9,7 +9,7 @@ from powermem_cli import times
 from powermem_cli.filters import parse_filter
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_signatures, sqlite_writer
+from powermem_cli.stores import sqlite, sqlite_hashes, sqlite_signatures, sqlite_writer
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -22,6 +22,7 @@ NOW = times.now()
 def _small(monkeypatch):
     """Everything happens among a hundred memories that else would among many thousands."""
     monkeypatch.setattr(sqlite_writer, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 16)
     monkeypatch.setattr(sqlite_signatures, "ROWS_IN_A_PACK", 16)
 
@@ -148,6 +149,30 @@ async def test_a_search_that_began_before_all_were_packed_anew_sees_what_was_the
     more = vectors(40, seed=9)
     added = await apply(store, *(insert(one, 100 + i) for i, one in enumerate(more)))
     assert (await found(store, more[30]))[0] == added[30]
+
+
+async def test_optimize_packs_anew_what_came_in_many_small_packs(store):
+    many = vectors(200)
+    ids = []
+    for start in range(0, 200, 10):
+        ids += await apply(store, *(insert(one, start + i) for i, one in enumerate(many[start : start + 10])))
+    assert await store.optimize()
+    assert not await store.optimize()
+    assert (await found(store, many[77]))[0] == ids[77]
+    again = await apply(store, insert(many[3], 3, unless_known=True))
+    assert again == [ids[3]]
+
+
+async def test_of_very_many_that_hold_the_words_the_best_and_the_newest_are_ranked(store, monkeypatch):
+    monkeypatch.setattr(sqlite, "MOST_RANKED", 20)
+    ids = await apply(store, *(insert(one, i) for i, one in enumerate(vectors(60))))
+    best = await store.matching(["text", "7"], EVERYTHING, limit=5)
+    assert best[0].id == ids[7]
+    assert len(best) == 5
+    assert {hit.id for hit in await store.matching(["text"], EVERYTHING, limit=5)} <= {*ids[40:]}
+    assert len(await store.matching(["text"], EVERYTHING, limit=50)) == 50
+    await store.delete(Where(ids=tuple(ids[10:])))
+    assert len(await store.matching(["text"], EVERYTHING, limit=5)) == 5
 
 
 async def test_a_pack_that_is_damaged_is_an_error(store):

@@ -1,0 +1,133 @@
+"""The packed hashes: what is known is known, whichever process wrote it, in however small or large packs."""
+
+import random
+
+import apsw
+import pytest
+
+from powermem_cli import times
+from powermem_cli.errors import StoreError
+from powermem_cli.identity import digest
+from powermem_cli.model import Scope
+from powermem_cli.stores import sqlite_hashes, sqlite_packs, sqlite_writer
+from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Write
+from powermem_cli.stores.sqlite import SqliteStore
+
+pytestmark = pytest.mark.anyio
+NOW = times.now()
+
+
+@pytest.fixture
+async def stores(tmp_path, monkeypatch):
+    """Two on one file."""
+    monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_hashes, "HASHES_IN_A_PACK", 16)
+    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 30)
+    both = [SqliteStore(str(tmp_path / "s.db")) for _ in range(2)]
+    for store in both:
+        await store.open("test")
+    yield both
+    assert await both[0].verify() == []
+    for store in both:
+        await store.close()
+
+
+def write(key, text=None, user="ann", unless_known=False):
+    said = text or f"text {key}"
+    insert = Insert(Scope(user), said, b"", digest(said), NOW, unless_known=unless_known)
+    return Write((insert,), Ledger(digest(key), digest(said), "job", NOW))
+
+
+async def test_every_key_is_done_once(stores):
+    pick, done = random.Random(3), set()
+    for step in range(60):
+        keys = [f"k{pick.randrange(300)}" for _ in range(pick.choice([1, 2, 8, 20]))]
+        applied = await stores[step % 2].apply([write(key) for key in keys])
+        for key, result in zip(keys, applied, strict=True):
+            assert (result.known is not None) == (key in done)
+            done.add(key)
+        known = await stores[pick.randrange(2)].known([digest(f"k{number}") for number in range(300)])
+        assert {*known} == {digest(key) for key in done}
+    assert await stores[0].count(EVERYTHING) == len(done)
+
+
+async def test_every_text_is_kept_once_for_each_user(stores):
+    pick, said = random.Random(4), {}
+    for step in range(60):
+        texts = [(f"t{pick.randrange(40)}", pick.choice(["ann", "ben"])) for _ in range(pick.choice([1, 3, 12]))]
+        doomed = pick.choice([*said]) if said and step % 5 == 4 else None
+        # With a deletion among them they are looked up one by one.
+        first = [] if doomed is None else [Write((Delete(said.pop(doomed)),))]
+        applied = await stores[step % 2].apply(
+            [*first, *(write(f"{step} {i}", *one, True) for i, one in enumerate(texts))]
+        )
+        for one, result in zip(texts, applied[len(first) :], strict=True):
+            ((event, id),) = result.events
+            assert event == ("NONE" if one in said else "ADD")
+            assert said.setdefault(one, id) == id
+    assert await stores[0].count(EVERYTHING) == len(said)
+
+
+async def test_a_text_that_was_changed_is_known_by_what_it_says_now(stores):
+    first, second = stores
+    (applied,) = await first.apply([write("a", "old")])
+    id = applied.events[0][1]
+    await second.apply([Write((Update(id, NOW, text="new", vector=b"", digest=digest("new")),))])
+    results = await first.apply([write("b", "new", unless_known=True), write("c", "old", unless_known=True)])
+    assert [result.events[0][0] for result in results] == ["NONE", "ADD"]
+
+
+async def test_hashes_that_are_alike_lead_to_both(stores):
+    store = stores[0]
+    alike = [bytes(8) + number.to_bytes(8, "big") for number in range(30)]
+    for start in (0, 10, 20):
+        rows = [
+            Write((Insert(Scope("ann"), f"t{i}", b"", alike[i], NOW),), Ledger(alike[i], alike[i], "job", NOW))
+            for i in range(start, start + 10)
+        ]
+        await store.apply(rows)
+    assert {*await stores[1].known(alike)} == {*alike}
+    assert await stores[1].known([bytes(8) + b"\xff" * 8]) == {}
+    await store.delete(EVERYTHING)  # whose texts do not fit their digests, and would be found damaged
+
+
+async def test_what_was_rolled_back_is_not_known(stores):
+    store = stores[0]
+    with pytest.raises(StoreError):
+        await store.apply([*(write(f"k{i}") for i in range(20)), Write((Insert(Scope("a"), "x", b"", None, NOW),))])
+    assert await store.known([digest(f"k{i}") for i in range(20)]) == {}
+    results = await store.apply([write(f"k{i}") for i in range(20)])
+    assert all(result.known is None for result in results)
+
+
+async def test_rows_of_another_store_are_taken_in_once(stores):
+    rows = [LedgerRow(digest(f"k{i}"), digest("x"), "done", (i,)) for i in range(20)]
+    assert await stores[0].restore(rows[:12], []) == 12
+    assert await stores[1].restore([*rows, rows[15]], []) == 8
+    assert {*await stores[0].known([row.key for row in rows])} == {row.key for row in rows}
+
+
+async def test_a_failed_row_is_written_over(stores):
+    failed = Write((), Ledger(digest("k"), digest("x"), "job", NOW, status="failed"))
+    for tries in (1, 2):
+        await stores[tries % 2].apply([failed, *(write(f"{tries} {i}") for i in range(10))])
+        assert (await stores[0].known([digest("k")]))[digest("k")].tries == tries
+
+
+async def test_a_pack_that_is_damaged_is_an_error(stores):
+    await stores[0].apply([write(f"k{i}") for i in range(20)])
+    await stores[0]._writing.run(lambda db: db.execute("UPDATE hashes SET led_to = zeroblob(160)").fetchall())
+    with pytest.raises(StoreError, match="not as it was written"):
+        await stores[1].apply([write("k1")])
+    await stores[0]._writing.run(lambda db: (sqlite_hashes.pack_anew(db), sqlite_packs.were_packed_anew(db)))
+    (result,) = await stores[1].apply([write("k1")])
+    assert result.known is not None
+
+
+def test_a_pack_may_not_be_cut(tmp_path):
+    db = apsw.Connection(":memory:")
+    db.execute("CREATE TABLE hashes (number INTEGER PRIMARY KEY, checksum, kind, hashes, led_to)")
+    db.execute("CREATE TABLE meta (name, value); CREATE TABLE unpacked_hashes (kind, hash, led_to)")
+    sqlite_hashes.Hashes.keep(db, 0, bytes(16), bytes(8))
+    with pytest.raises(apsw.CorruptError):
+        sqlite_hashes.Hashes().find(db, 0, [bytes(16)])
