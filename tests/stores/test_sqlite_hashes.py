@@ -6,7 +6,7 @@ import apsw
 import pytest
 
 from powermem_cli import times
-from powermem_cli.errors import StoreError
+from powermem_cli.errors import InvariantError, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
 from powermem_cli.stores import sqlite_hashes, sqlite_packs, sqlite_writer
@@ -93,7 +93,7 @@ async def test_hashes_that_are_alike_lead_to_both(stores):
 
 async def test_what_was_rolled_back_is_not_known(stores):
     store = stores[0]
-    with pytest.raises(StoreError):
+    with pytest.raises(InvariantError):
         await store.apply([*(write(f"k{i}") for i in range(20)), Write((Insert(Scope("a"), "x", b"", None, NOW),))])
     assert await store.known([digest(f"k{i}") for i in range(20)]) == {}
     results = await store.apply([write(f"k{i}") for i in range(20)])
