@@ -17,14 +17,15 @@ from powermem_cli.stores.sqlite_rows import (
     SELECT_MEMORY,
     count,
     ledger_row_of,
+    ledger_values,
     memory_of,
     meta,
+    number_of,
     origin_name,
     origin_of,
 )
 from powermem_cli.stores.sqlite_schema import MIGRATIONS
 from powermem_cli.stores.sqlite_where import compile_where
-from powermem_cli.stores.sqlite_writer import ledger_values, number_of
 
 _SELECT_HISTORY: Final = """
 SELECT m.memory, m.number, m.event, m.text, (SELECT name FROM names WHERE number = m.user),

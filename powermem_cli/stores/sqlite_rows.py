@@ -112,8 +112,34 @@ def quoted(prefix: str, term: str) -> str:
     return f'"{prefix}{term}"'
 
 
+def number_of(db: apsw.Connection, table: str, name: str) -> int:
+    """The number of a name in such a table, given to it now if it has none."""
+    db.execute(f"INSERT INTO {table} (name) VALUES (?) ON CONFLICT DO NOTHING", (name,))
+    return count(db, f"SELECT number FROM {table} WHERE name = ?", (name,))
+
+
+def ledger_values(row: LedgerRow) -> tuple[Any, ...]:
+    ids = row.memory_ids
+    listed = f"[{ids[0]}]" if len(ids) == 1 else f"[{','.join(map(str, ids))}]"
+    return row.key, row.content, row.status, listed, row.tries, row.job, row.at
+
+
+def length_of(terms: str) -> int:
+    """How many there are, with a blank between each two."""
+    return terms.count(" ") + 1 if terms else 0
+
+
+def indexed_terms(terms: str, user: int | None) -> str:
+    """What FTS5 is given: each of the distinct *terms* alone, and behind its user's number."""
+    if not terms:
+        return ""
+    prefix = user_prefix(NOBODY if user is None else user)
+    return f"{terms} {prefix}{terms.replace(' ', f' {prefix}')}"
+
+
 def mismatch(path: object, here: str, wanted: str) -> EmbedderMismatch:
     return EmbedderMismatch(
         f"the memories in {path} were embedded with {here}, this run is configured for {wanted}",
-        hint=f"set EMBEDDING_PROVIDER, EMBEDDING_MODEL and EMBEDDING_DIMS back to {here}, or name another store with --db",
+        hint=f"set EMBEDDING_PROVIDER, EMBEDDING_MODEL and EMBEDDING_DIMS back to {here}, name another store with --db, "
+        "or have all memories embedded anew: powermem db reembed",
     )

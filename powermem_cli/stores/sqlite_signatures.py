@@ -96,30 +96,36 @@ def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where,
     condition, values = compile_where(where)
     if where.ids is not None:
         return _compared(db, vector, condition, values)[:limit]
-    left, waiting = _left(db, held, where), [id for (id,) in db.execute("SELECT id FROM unpacked")]
+    rows, user = held.of(db), where.scope.user_id
+    if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
+        ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
+        if len(ids) <= CANDIDATES:
+            return _compared(db, vector, *_among(ids, condition, values))[:limit]
+        rows = rows.at(np.flatnonzero(np.isin(rows.ids, np.array(ids, np.int64))))
+    elif user is not None:
+        number = user_number(db, user)
+        rows = rows.at(slice(0) if number is None else np.flatnonzero(rows.users == number))
+    return _nearest(db, rows, vector, condition, values, limit)
+
+
+def _nearest(
+    db: apsw.Connection, left: Rows, vector: Vector, condition: str, values: Sequence[Any], limit: int
+) -> list[tuple[int, float]]:
+    """The nearest that the condition leaves; *left* are those that it leaves, and some more."""
+    waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
     wanted = max(CANDIDATES, 2 * limit)
     while True:
         named = candidates(left, vector, wanted).tolist() + waiting
-        # json_each: any number of ids in one bound value, and one prepared statement for all.
-        among = f"{condition} AND m.id IN (SELECT value FROM json_each(?))"
-        found = _compared(db, vector, among, (*values, f"[{','.join(map(str, named))}]"))
+        found = _compared(db, vector, *_among(named, condition, values))
         # Of those that the signs name some may be gone or no longer what they were.
         if len(found) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
             return found[:limit]
         wanted *= 4
 
 
-def _left(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
-    """The rows of those memories that the Where leaves, and of some more."""
-    rows, user = held.of(db), where.scope.user_id
-    if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
-        condition, values = compile_where(where)
-        ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
-        return rows.at(np.flatnonzero(np.isin(rows.ids, np.array(ids, np.int64))))
-    if user is not None:
-        number = user_number(db, user)
-        return rows.at(slice(0)) if number is None else rows.at(np.flatnonzero(rows.users == number))
-    return rows
+def _among(ids: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
+    # json_each: any number of ids in one bound value, and one prepared statement for all.
+    return f"{condition} AND m.id IN (SELECT value FROM json_each(?))", (*values, f"[{','.join(map(str, ids))}]")
 
 
 def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> list[tuple[int, float]]:

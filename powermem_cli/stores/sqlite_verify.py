@@ -14,9 +14,8 @@ import numpy as np
 
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
-from powermem_cli.stores.sqlite_rows import NOBODY, meta
+from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta
 from powermem_cli.stores.sqlite_signatures import Signatures, signs_of
-from powermem_cli.stores.sqlite_writer import indexed_terms, length_of
 from powermem_cli.terms import distinct_terms
 
 HASHES_AT_ONCE: Final = 1024

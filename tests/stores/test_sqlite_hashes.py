@@ -9,7 +9,7 @@ from powermem_cli import times
 from powermem_cli.errors import InvariantError, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_hashes, sqlite_packs, sqlite_writer
+from powermem_cli.stores import sqlite_batch, sqlite_hashes, sqlite_packs
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -22,7 +22,7 @@ async def stores(tmp_path, monkeypatch):
     """Two on one file."""
     monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_hashes, "HASHES_IN_A_PACK", 16)
-    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 30)
+    monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 30)
     both = [SqliteStore(str(tmp_path / "s.db")) for _ in range(2)]
     for store in both:
         await store.open("test")

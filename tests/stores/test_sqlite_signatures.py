@@ -9,7 +9,7 @@ from powermem_cli import times
 from powermem_cli.filters import parse_filter
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite, sqlite_hashes, sqlite_signatures, sqlite_writer
+from powermem_cli.stores import sqlite, sqlite_batch, sqlite_hashes, sqlite_signatures
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -21,9 +21,9 @@ NOW = times.now()
 @pytest.fixture
 def _small(monkeypatch):
     """Everything happens among a hundred memories that else would among many thousands."""
-    monkeypatch.setattr(sqlite_writer, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_batch, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
-    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 16)
+    monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 16)
     monkeypatch.setattr(sqlite_signatures, "ROWS_IN_A_PACK", 16)
 
 
@@ -126,7 +126,7 @@ async def test_a_filter_never_leaves_an_answer_short(store):
 
 async def test_most_of_what_was_packed_may_be_gone(store, monkeypatch):
     """The nearest signs all lead to nothing: then others are asked until there are enough."""
-    monkeypatch.setattr(sqlite_writer, "WORTH_PACKING_ANEW", 10**6)
+    monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 10**6)
     monkeypatch.setattr(sqlite_signatures, "CANDIDATES", 10)
     near, far = vectors(1)[0], vectors(50, seed=3)
     ids = await apply(store, *(insert(near, i) for i in range(400)))
