@@ -25,6 +25,7 @@ from powermem_cli.stores.sqlite_rows import NOBODY, user_number
 from powermem_cli.stores.sqlite_where import compile_where
 
 CANDIDATES: Final = 600  # whose vectors are compared
+USERS_HELD: Final = 256  # whose rows are held apart
 ROWS_IN_A_PACK: Final = 4096  # when all are packed anew
 AT_A_TIME: Final = 1 << 16  # rows whose signs are compared in one go: they stay in the processor's cache
 FINER: Final = 32  # of so many rows the nearest one by Hamming distance is looked at by value,
@@ -41,10 +42,21 @@ class Rows(NamedTuple):
     users: npt.NDArray[np.uint32]
     signs: Signs
 
-    def at(self, which: slice | npt.NDArray[np.intp]) -> Rows:
-        # take: word by word one behind another, which an index would not leave them.
-        signs = self.signs[:, which] if isinstance(which, slice) else self.signs.take(which, axis=1)
-        return Rows(self.ids[which], self.users[which], signs)
+    def at(self, which: npt.NDArray[np.intp]) -> Rows:
+        ids = self.ids[which]
+        signs = np.empty((len(self.signs), len(ids)), "<u8")
+        for word, into in zip(self.signs, signs, strict=True):  # an index over both axes takes ten times as long
+            into[:] = word[which]
+        return Rows(ids, self.users[which], signs)
+
+    def until(self, number: int) -> Rows:
+        return Rows(self.ids[:number], self.users[:number], self.signs[:, :number])
+
+    def and_(self, more: Rows) -> Rows:
+        if not len(self.ids):  # and perhaps of another width
+            return more
+        ids, users = np.concatenate((self.ids, more.ids)), np.concatenate((self.users, more.users))
+        return Rows(ids, users, np.concatenate((self.signs, more.signs), axis=1))
 
 
 class Signatures(Packs):
@@ -59,11 +71,25 @@ class Signatures(Packs):
             self._refresh(db)
             return self._until_now()
 
+    def of_user(self, db: apsw.Connection, user: int) -> Rows:
+        """Those of one user: looked for only among what was added since they were asked for last."""
+        with self._lock:
+            self._refresh(db)
+            seen, held = self._of_users.get(user, (0, _NOTHING))
+            new = np.flatnonzero(self._held.users[seen : self._number] == user)
+            if len(new):
+                held = held.and_(self._held.at(new + seen))
+            if len(self._of_users) >= USERS_HELD:
+                self._of_users.clear()
+            self._of_users[user] = self._number, held
+            return held
+
     def _until_now(self) -> Rows:
-        return self._held.at(slice(self._number))
+        return self._held.until(self._number)
 
     def _forget(self) -> None:
         self._number, self._held = 0, _NOTHING
+        self._of_users: dict[int, tuple[int, Rows]] = {}
 
     def _take(self, values: Sequence[Any]) -> None:
         self._append(_unpacked(*values))
@@ -96,15 +122,18 @@ def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where,
     condition, values = compile_where(where)
     if where.ids is not None:
         return _compared(db, vector, condition, values)[:limit]
-    rows, user = held.of(db), where.scope.user_id
+    user = where.scope.user_id
     if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
         if len(ids) <= CANDIDATES:
             return _compared(db, vector, *_among(ids, condition, values))[:limit]
-        rows = rows.at(np.flatnonzero(np.isin(rows.ids, np.array(ids, np.int64))))
-    elif user is not None:
+        every = held.of(db)
+        rows = every.at(np.flatnonzero(np.isin(every.ids, np.array(ids, np.int64))))
+    elif user is None:
+        rows = held.of(db)
+    else:
         number = user_number(db, user)
-        rows = rows.at(slice(0) if number is None else np.flatnonzero(rows.users == number))
+        rows = _NOTHING if number is None else held.of_user(db, number)
     return _nearest(db, rows, vector, condition, values, limit)
 
 
@@ -138,15 +167,13 @@ def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Seque
 def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:
     """The ids of those rows that are probably nearest to *vector*, *wanted* of them, in no order."""
     values = np.frombuffer(vector, "<f4")
-    ids, _, signs = rows
-    if len(ids) <= wanted:
-        return ids
-    finer = max(FEWEST_FINER * wanted, len(ids) // FINER)
-    if len(ids) > finer:
-        kept = _nearest_by_signs(signs, _signs_of(values[np.newaxis])[0], finer)
-        signs, ids = signs.take(kept, axis=1), ids[kept]
-    worth = _products(signs, values)
-    return ids[np.argpartition(-worth, wanted)[:wanted]]
+    if len(rows.ids) <= wanted:
+        return rows.ids
+    finer = max(FEWEST_FINER * wanted, len(rows.ids) // FINER)
+    if len(rows.ids) > finer:
+        rows = rows.at(_nearest_by_signs(rows.signs, _signs_of(values[np.newaxis])[0], finer))
+    worth = _products(rows.signs, values)
+    return rows.ids[np.argpartition(-worth, wanted)[:wanted]]
 
 
 def _nearest_by_signs(signs: Signs, own: Signs, wanted: int) -> npt.NDArray[np.intp]:
