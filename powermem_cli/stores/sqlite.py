@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
@@ -50,6 +50,7 @@ from powermem_cli.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
+MOST_POSTINGS: Final = 100_000  # that are added up; what so many memories hold says little about any of them
 MOST_RANKED: Final = 5000  # memories whose length is looked up to rank them by keywords
 FEW_PACKS: Final = 16  # that are not worth packing anew, and
 MEMORIES_IN_A_PACK: Final = (
@@ -175,16 +176,18 @@ class SqliteStore:
 
         def work(db: apsw.Connection) -> list[Hit]:
             counts, total = frequencies(db, terms, user)
-            held = {term: rarity(number, total) for term, number in counts.items() if number}
-            if not held:
-                return []
+            held = {term: number for term, number in counts.items() if number}
             prefix = "" if user is None else user_prefix(user_number(db, user) or NOBODY)
-            postings = [part for term, worth in held.items() for part in (worth, quoted(prefix, term))]
-            # A filter may leave few of them. Without one, those that hold less need not be looked at.
-            ranked = None if _narrows(where) else max(MOST_RANKED, limit)
-            rows: Any = list(db.execute(_matching(len(held), condition, ranked), (*postings, *values, limit)))
-            if len(rows) < limit and ranked is not None:  # what they would be may have expired
-                rows = db.execute(_matching(len(held), condition, None), (*postings, *values, limit))
+
+            def best(some: Sequence[str], ranked: int | None) -> list[Any]:
+                postings = [part for term in some for part in (rarity(held[term], total), quoted(prefix, term))]
+                return list(db.execute(_matching(len(some), condition, ranked), (*postings, *values, limit)))
+
+            rows: list[Any] = []
+            if held and not _narrows(where):  # a filter may leave few of the best
+                rows = best(_rarest(held), max(MOST_RANKED, limit))
+            if held and len(rows) < limit:
+                rows = best([*held], None)
             return [Hit(id, score) for id, score in rows]
 
         return await self._read(work)
@@ -318,6 +321,18 @@ def _narrows(where: Where) -> bool:
     """Whether a user's memories, or all, are not nearly all that it leaves."""
     scope = where.scope
     return any(part is not None for part in (where.filter, where.ids, scope.agent_id, scope.run_id))
+
+
+def _rarest(held: Mapping[str, int]) -> list[str]:
+    """Of terms and the numbers of memories that hold them those that are worth most, up to MOST_POSTINGS together."""
+    some: list[str] = []
+    postings = 0
+    for term, number in sorted(held.items(), key=lambda pair: pair[1]):
+        postings += number
+        if some and postings > MOST_POSTINGS:
+            break
+        some.append(term)
+    return [term for term in held if term in some]
 
 
 def _matching(terms: int, condition: str, ranked: int | None) -> str:

@@ -175,6 +175,17 @@ async def test_of_very_many_that_hold_the_words_the_best_and_the_newest_are_rank
     assert len(await store.matching(["text"], EVERYTHING, limit=5)) == 5
 
 
+async def test_words_that_very_many_hold_are_left_out_where_rarer_ones_find_enough(store, monkeypatch):
+    ids = await apply(store, *(insert(one, i) for i, one in enumerate(vectors(60))))
+    whole = await store.matching(["text", "7"], EVERYTHING, limit=60)
+    monkeypatch.setattr(sqlite, "MOST_POSTINGS", 30)
+    (best,) = await store.matching(["text", "7"], EVERYTHING, limit=1)
+    assert best.id == ids[7]
+    assert best.score < whole[0].score
+    assert await store.matching(["text", "7"], EVERYTHING, limit=60) == whole  # rarer ones do not find so many
+    assert len(await store.matching(["text"], EVERYTHING, limit=60)) == 60
+
+
 async def test_a_pack_that_is_damaged_is_an_error(store):
     await apply(store, *(insert(one, i) for i, one in enumerate(vectors(20))))
     await store._writing.run(lambda db: db.execute("UPDATE signatures SET users = x'00'").fetchall())
