@@ -1,4 +1,15 @@
-"""Memory for AI agents: from the command line and from Python."""
+"""Memory for AI agents: from the command line and from Python.
+
+A memory is a dict. `id` is an int of 64 bits, `memory` its text, `user_id`, `agent_id` and `run_id` (str or None) say
+whose it is, `metadata` is a dict, `created_at` and `updated_at` are times (RFC 3339 in UTC, to the second or finer).
+Where there is one, `expires_at` is the time from which on it is not found any more, and `source` a dict of the `job`,
+`file`, `line` and `role` it was made from. `search` adds `score`, a similarity in 0..1; `add` adds `event`: "ADD",
+"UPDATE" (with `previous_memory`) or "DELETE".
+
+Nothing is returned in the place of an error. Every call may raise UsageError (not open, or closed), InvalidInput (a
+text, scope, filter or metadata value breaks a rule), ProviderError (a model was asked in vain) and StoreError; all are
+PowerMemError, with `code`, `hint` and `retryable`.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +34,13 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is asked for: the command line starts without the engine."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'powermem_cli' has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+if not TYPE_CHECKING:  # whose reader knows the names from above, and shall find the wrong ones
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name when it is asked for: the command line starts without the engine."""
+        if name not in _PLACES:
+            raise AttributeError(f"module 'powermem_cli' has no attribute {name!r}")
+        return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from powermem_cli import lock
 from powermem_cli.errors import Locked, UsageError
 from powermem_cli.failed import Failed
-from powermem_cli.files import Piece, digest_of, open_private, unusable, write_all, write_atomically
+from powermem_cli.files import Piece, digest_of, make_folder, open_private, unusable, write_all, write_atomically
 from powermem_cli.model import Record, Rejected
 from powermem_cli.rules import canonical_json
 
@@ -124,7 +124,7 @@ class Job:
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             try:
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_folder(self.folder)
                 if self.folder.is_symlink():
                     raise OSError(errno.ELOOP, "is a link, and no folder of a job")
                 self._take_lock()
@@ -134,7 +134,7 @@ class Job:
                     self.warnings.append(damage)
                     self._known = {}
             except OSError as error:
-                raise unusable(self.folder, error) from error
+                raise unusable(Path(error.filename or self.folder), error) from error
             undo.pop_all()
         return self
 
@@ -237,7 +237,7 @@ class Job:
             "inputs": inputs,
         }
         content["checksum"] = _checksum(content)
-        return json.dumps(content, ensure_ascii=False, indent=1).encode()
+        return json.dumps(content, indent=1).encode()
 
     def _entry(self, path: str, mark: Mark) -> dict[str, Any] | None:
         """What the checkpoint says of an input; None if its file is no longer what was read. Looked at once a mark: a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import stat
@@ -12,6 +13,7 @@ from powermem_cli.errors import ConfigError
 from powermem_cli.variables import NAMES, VARIABLES
 
 _SECRETS: Final = {variable.name for variable in VARIABLES if variable.kind == "secret"}
+_PREFIXES: Final = {name.partition("_")[0] for name in NAMES}
 
 
 def read_env_file(path: Path, source: str) -> tuple[dict[str, str], list[str]]:
@@ -66,16 +68,24 @@ def _parsed(content: bytes, source: str, mode: int) -> tuple[dict[str, str], lis
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{source} is not UTF-8 (byte {error.start})", code="config.file") from None
-    if not any(name in text for name in NAMES):
+    if not any(prefix in text for prefix in _PREFIXES):
         return {}, []  # spares the import of the parser where the file is none of ours
-    values = _values(text, source)
-    return values, exposure(source, mode) if any(values.get(name) for name in _SECRETS) else []
+    values, others = _values(text, source)
+    warnings = [f"{source} sets {name}, which nothing reads{_meant(name)}" for name in others if _meant(name)]
+    return values, warnings + (exposure(source, mode) if any(values.get(name) for name in _SECRETS) else [])
 
 
-def _values(text: str, source: str) -> dict[str, str]:
+def _meant(name: str) -> str:
+    """Only for what is all but one of ours: the rest of the file belongs to other programs."""
+    near = difflib.get_close_matches(name.upper(), NAMES, 1, cutoff=0.9)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _values(text: str, source: str) -> tuple[dict[str, str], list[str]]:
+    """The values of our names, and the names that are none of ours."""
     from dotenv.parser import parse_stream  # noqa: PLC0415  25 ms that only a run with such a file pays
 
-    values = {}
+    values, others = {}, []
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:
             # A line that is none of ours may be anything; one of ours must not be dropped without a word.
@@ -88,4 +98,6 @@ def _values(text: str, source: str) -> dict[str, str]:
                 )
         elif binding.key in NAMES and binding.value is not None:
             values[binding.key] = binding.value
-    return values
+        elif binding.key is not None:
+            others.append(binding.key)
+    return values, others

@@ -12,10 +12,12 @@ from powermem_cli.providers.base import Usage, estimated_tokens
 
 _INSTRUCTIONS: Final = 1_000  # tokens of a prompt besides the conversation
 _FACT: Final = 25  # tokens that are written for what one user message says
+_DECIDED: Final = 0.3  # of the conversations: as many take a second call in the sample chats
+_SHOWN: Final = 5  # memories for each fact, while it is decided what becomes of them
 
 
 class Estimate:
-    """Counts records. Deciding between a new fact and what is known takes calls too, but only the store knows which."""
+    """Counts records. Which new facts are like something known only the store could tell: of those a share is taken."""
 
     def __init__(self, config: Config) -> None:
         """Raises ConfigError for providers that could not be called."""
@@ -43,6 +45,7 @@ class Estimate:
     def spent(self) -> dict[str, Usage]:
         stages: dict[Stage, Usage] = {
             "extract": Usage(self._talks, 0, 0, self._talk_tokens, self._written, estimated=True),
+            "decide": self._deciding(),
             "embed": Usage(self._embedding_calls(), 0, 0, self._text_tokens, estimated=True),
         }
         return {stage: usage for stage, usage in stages.items() if usage.calls}
@@ -50,9 +53,16 @@ class Estimate:
     @property
     def seconds(self) -> float | None:
         """How long the calls take at the configured calls and tokens a minute; None where none are."""
-        named = [(self.spent.get("extract"), self._config.llm), (self.spent.get("embed"), self._config.embedder)]
-        waits = [wait for usage, choice in named if usage and choice for wait in _minutes(usage, choice)]
+        spent = self.spent
+        judged = spent.get("extract", Usage()) + spent.get("decide", Usage())
+        named = [(judged, self._config.llm), (spent.get("embed", Usage()), self._config.embedder)]
+        waits = [wait for usage, choice in named if usage.calls and choice for wait in _minutes(usage, choice)]
         return 60 * max(waits) if waits else None
+
+    def _deciding(self) -> Usage:
+        calls = round(_DECIDED * self._talks)
+        written = round(_DECIDED * self._written)
+        return Usage(calls, 0, 0, calls * _INSTRUCTIONS + written * (1 + _SHOWN), written, estimated=True)
 
     def _embedding_calls(self) -> int:
         if self._limits is None:

@@ -57,7 +57,7 @@ def _fields(head: Head) -> Line:
 def head_of(line: Line) -> Head:
     """Raises InvalidInput for a line that is no head, or one of a later version."""
     if line.get("type") != HEAD:
-        raise InvalidInput("this is no export of powermem", hint="powermem add --file reads records of other programs")
+        raise InvalidInput("this is no export of powermem", hint="records of other programs: powermem add --file FILE")
     if line.get("version") != VERSION:
         raise InvalidInput(
             f"this export is of version {line.get('version')!r}, and {VERSION} is all that is known here",

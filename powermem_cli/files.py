@@ -27,11 +27,32 @@ def digest_of(content: bytes) -> bytes:
 def write_atomically(path: Path, content: bytes) -> None:
     """The old content or the new, never a part: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open_private(temporary, "w") as file:
+    with _new(temporary) as file:
         write_all(file, content)
         os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def _new(path: Path) -> FileIO:
+    """A file of ours from its first byte on, whatever a run that was killed, or somebody else, has left there."""
+    try:
+        return open_private(path, "x")
+    except FileExistsError:
+        path.unlink()
+        return open_private(path, "x")
+
+
+def make_folder(path: Path) -> None:
+    """With whatever is missing above it, for nobody else from its first moment on. Raises OSError."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileNotFoundError:
+        make_folder(path.parent)
+        make_folder(path)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
 
 
 def sync_folder(path: Path) -> None:
@@ -73,6 +94,7 @@ def unusable(path: Path, error: OSError) -> StoreError:
     )
     return StoreError(
         f"{path}: {error.strerror or error}",
-        hint="the state of jobs is kept in $XDG_STATE_HOME/powermem; set it to a place that can be written",
+        hint="the state of jobs is kept in $XDG_STATE_HOME/powermem, or where --checkpoint and --rejects say: name a "
+        "place that can be written",
         code=code,
     )

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from powermem_cli import times
-from powermem_cli.answers import Verdict
+from powermem_cli.answers import Found, Verdict
 from powermem_cli.errors import ProviderBusy, ProviderError, ProviderRefused
 from powermem_cli.filters import All, Filter, Test
 from powermem_cli.grouping import Grouper
+from powermem_cli.in_flight import InFlight
 from powermem_cli.intelligence import Intelligence, Statement
 from powermem_cli.lanes import Lanes, Place
-from powermem_cli.model import Decision, Record, Scope, StoredMemory, Vector
+from powermem_cli.model import Cost, Decision, Record, Scope, StoredMemory, Vector
 from powermem_cli.plan import Facts, Plan
-from powermem_cli.providers.base import Embedder
+from powermem_cli.providers.base import Embedder, Meter
 from powermem_cli.stores.base import Applied, Store, Where, Write
 
 CLOSE: Final = 0.2
@@ -48,6 +49,7 @@ class Inference:
         self._store = store
         self._writes = writes
         self._lanes = Lanes()
+        self._extracting = InFlight[Found]()
 
     def places(self, plans: Sequence[Plan]) -> dict[Plan, Place]:
         """Of each plan that is judged its place among those of its scope: taken in order of the input, to be left."""
@@ -74,15 +76,17 @@ class Inference:
     async def carry_out(self, plan: Plan, place: Place, job: str, among: Filter | None) -> None:
         """Until the plan has an outcome. Raises what ends the whole run, and then keeps those behind from going on."""
         try:
-            while plan.outcome is None:
-                await self._once(plan, place, job, among)
+            with Meter() as meter:
+                while plan.outcome is None:
+                    await self._once(plan, place, job, among, meter)
         except Exception as error:
             place.leave(error)
             raise
         finally:
             place.leave()
 
-    async def _once(self, plan: Plan, place: Place, job: str, among: Filter | None) -> None:
+    async def _once(self, plan: Plan, place: Place, job: str, among: Filter | None, meter: Meter) -> None:
+        failure: ProviderError | None = None
         try:
             statements = await self._statements(plan)
             vectors = await self._vectors([statement.text for statement in statements])
@@ -91,15 +95,22 @@ class Inference:
         except ProviderError as error:
             if ends_the_run(error):
                 raise
-            plan.fail(error)
+            failure = error
+        plan.asked = _asked(meter)
+        if failure is not None:
+            plan.fail(failure)
         if plan.outcome is None or plan.identity is not None:
             (applied,) = await self._writes.submit([plan.write(job, among, times.now())])
             plan.settle(applied)
 
     async def _statements(self, plan: Plan) -> list[Statement]:
-        record = plan.record
+        """Identical records at the same time, as those of a caller that tries again, are read once."""
+        record, heard = plan.record, plan.turns_heard
         at = times.now() if record.created_at is None else record.created_at
-        found = await self._intelligence.facts_in(record.messages, plan.turns_heard, at)
+        found = await self._extracting.result(
+            (record.scope, record.messages, heard, record.created_at),
+            lambda: self._intelligence.facts_in(record.messages, heard, at),
+        )
         plan.facts = Facts((*found.facts, *found.forget), unless_known=True, role="user")
         return [*map(Statement, found.facts), *[Statement(text, forget=True) for text in found.forget]]
 
@@ -179,6 +190,11 @@ def _decision(
     if text == memory.text:
         return None
     return Decision("UPDATE", text, vector if text == statement.text else b"", memory.id, memory.text)
+
+
+def _asked(meter: Meter) -> Cost:
+    usage = meter.usage
+    return Cost(0, usage.calls, usage.prompt_tokens, usage.completion_tokens)
 
 
 def exactly(scope: Scope, among: Filter | None = None) -> Where:

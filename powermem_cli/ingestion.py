@@ -28,7 +28,8 @@ MOST_JUDGED: Final = 64  # records in flight whose facts an LLM finds: twice the
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a job ended. *stop_reason* is "end" only if all input was read; *error* is what ended it before.
+    """How a job ended. *stop_reason* is "end" only if all input was read; *errors* are what ended it before, and what
+    went wrong after that.
 
     *to_retry* records will be tried again by the next run; *parked* ones have failed too often for that.
     """
@@ -36,12 +37,17 @@ class Report:
     tally: Tally
     stop_reason: str
     seconds: float
-    error: PowerMemError | None = None
+    errors: tuple[PowerMemError, ...] = ()
     rejects: Path | None = None
     warnings: tuple[str, ...] = ()
     to_retry: int = 0
     parked: int = 0
     spent: Spent = field(default_factory=dict)
+
+    @property
+    def error(self) -> PowerMemError | None:
+        """What ended it."""
+        return self.errors[0] if self.errors else None
 
 
 @dataclass
@@ -94,22 +100,22 @@ class Ingestion:
     async def run(self) -> Report:
         """Errors that end the run are part of the report; what was done until then is kept."""
         started, before = time.monotonic(), self.memory.usage
-        error: PowerMemError | None = None
+        errors: list[PowerMemError] = []
         try:
             await self._batch.run()
         except PowerMemError as caught:
-            error = caught
+            errors.append(caught)
         try:
             self.job.save(self._low_water.marks, now=True)
             self.job.failed.compact()
         except PowerMemError as caught:
-            error = error or caught
+            errors.append(caught)
         parked = self.job.failed.parked
         return Report(
             self.tally,
             self._batch.stop_reason,
             time.monotonic() - started,
-            error,
+            tuple(errors),
             self.job.rejects_path if self._set_aside else None,
             (*self.job.warnings, *self._warnings),
             len(self.job.failed) - parked,
@@ -197,8 +203,8 @@ class Ingestion:
         rejected = [item for item in handful.items if isinstance(item, Rejected)]
         lines = [as_reject_line(item, reading=self._readings.get(item.source.file)) for item in rejected]
         lines += [line for outcome in handful.outcomes if (line := self._note(outcome)) is not None]
-        self._set_aside += len(lines)
         self.job.set_aside(lines)
+        self._set_aside += len(lines)
         for item in rejected:
             if (key := self._damaged.pop(id(item), None)) is not None:
                 self.job.failed.forget(key)

@@ -19,7 +19,7 @@ from powermem_cli.errors import ConfigError, ProviderError, ProviderRejected
 from powermem_cli.loose_json import Unusable
 from powermem_cli.model import Message
 from powermem_cli.providers import create_llm
-from powermem_cli.providers.base import LLM, Usage
+from powermem_cli.providers.base import LLM, Meter, Usage
 from powermem_cli.rules import canonical_json
 
 ASKED_AGAIN: Final = 2  # times, after an answer of no use
@@ -53,7 +53,7 @@ class Intelligence:
 
     @property
     def usage(self) -> dict[str, Usage]:
-        """What was asked, by stage. What ended in an error counts as extraction."""
+        """What was asked, by stage."""
         return {"extract": self._llm.usage - self._deciding, "decide": self._deciding}
 
     async def close(self) -> None:
@@ -70,12 +70,11 @@ class Intelligence:
             "conversation": _as_data(new),
         }
         try:
-            found, _ = await self._asked(self._extract, data, read_facts)
+            return await self._asked(self._extract, data, read_facts)
         except ProviderRejected as error:
             if error.code != "input.too_long" or len(new) < 2:
                 raise
             return await self._in_halves(turns, heard, at)
-        return found
 
     async def verdicts(self, statements: Sequence[Statement], memories: Sequence[str]) -> list[Verdict]:
         """What each of *statements* means for *memories*, both numbered from 1 on."""
@@ -86,11 +85,14 @@ class Intelligence:
                 for number, statement in enumerate(statements, 1)
             ],
         }
-        found, usage = await self._asked(
-            self._decide, data, lambda text: read_verdicts(text, len(statements), len(memories))
-        )
-        self._deciding += usage
-        return found
+        meter = Meter()
+        try:
+            with meter:
+                return await self._asked(
+                    self._decide, data, lambda text: read_verdicts(text, len(statements), len(memories))
+                )
+        finally:
+            self._deciding += meter.usage
 
     async def _in_halves(self, turns: Sequence[Message], heard: int, at: int) -> Found:
         middle = heard + (len(turns) - heard) // 2
@@ -99,19 +101,18 @@ class Intelligence:
         facts = dict.fromkeys(first.facts + second.facts)
         return Found(tuple(facts), tuple(dict.fromkeys(first.forget + second.forget)))
 
-    async def _asked(self, task: str, data: Mapping[str, Any], read: Callable[[str], T]) -> tuple[T, Usage]:
+    async def _asked(self, task: str, data: Mapping[str, Any], read: Callable[[str], T]) -> T:
         nonce = secrets.token_hex(8)
         fence = prompts.FENCE.format(nonce=nonce)
         asking = [
             Message("system", f"{task}\n\n{fence}"),
             Message("user", f"{nonce}\n{canonical_json(data)}\n{nonce}"),
         ]
-        used, told, why = Usage(), list[Message](), ""
+        told, why = list[Message](), ""
         for _ in range(1 + ASKED_AGAIN):
             answer = await self._llm.complete([*asking, *told], json=True)
-            used += answer.usage
             try:
-                return read(answer.text), used
+                return read(answer.text)
             except Unusable as error:
                 why = str(error)
             told = [Message("assistant", answer.text[:_SHOWN]), Message("user", prompts.AGAIN.format(why=why))]

@@ -18,7 +18,7 @@ LONGEST: Final = 400  # bytes of what the holder says of itself
 def acquire(path: Path, command: str = "") -> FileIO | None:
     """The file, locked until it is closed; None if another process has it. Raises OSError."""
     file = open_private(path, "a+")
-    if not _taken(file):
+    if not taken(file):
         file.close()
         return None
     file.truncate(0)
@@ -35,13 +35,13 @@ def holder(path: Path) -> str | None:
     except FileNotFoundError:
         return None
     with file:
-        if _taken(file):
+        if taken(file):
             return None
         file.seek(0)
         return file.read(LONGEST).decode("utf-8", "replace").strip() or "a process that is not known"
 
 
-def _taken(file: FileIO) -> bool:
+def taken(file: FileIO) -> bool:
     """Whether the lock is ours now."""
     try:
         if os.name == "nt":

@@ -155,9 +155,17 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 async def serve(tools: MemoryTools) -> None:
     """Answer calls on stdin and stdout until stdin ends. Needs the package `mcp`."""
-    import mcp_types as types  # noqa: PLC0415 - only who serves has it
+    from mcp.server.stdio import stdio_server  # noqa: PLC0415 - only who serves has it
+
+    server = server_for(tools)
+    async with stdio_server() as (reading, writing):
+        await server.run(reading, writing, server.create_initialization_options())
+
+
+def server_for(tools: MemoryTools) -> Any:
+    """An `mcp.server.Server` that has these tools, over no transport yet."""
+    import mcp_types as types  # noqa: PLC0415
     from mcp.server import Server  # noqa: PLC0415
-    from mcp.server.stdio import stdio_server  # noqa: PLC0415
 
     async def on_list_tools(_context: Any, _params: Any) -> Any:
         listed = [
@@ -181,12 +189,10 @@ async def serve(tools: MemoryTools) -> None:
         text = types.TextContent(type="text", text=json.dumps(answer, ensure_ascii=False))
         return types.CallToolResult(content=[text], structured_content=answer, is_error="error" in answer)
 
-    server: Any = Server(
+    return Server(
         "powermem",
         version=__version__,
         instructions="Long-term memory: search before you answer, add what is worth knowing next time.",
         on_list_tools=on_list_tools,
         on_call_tool=on_call_tool,
     )
-    async with stdio_server() as (reading, writing):
-        await server.run(reading, writing, server.create_initialization_options())

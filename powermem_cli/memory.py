@@ -22,15 +22,14 @@ from powermem_cli.grouping import Grouper
 from powermem_cli.identity import digest, identify
 from powermem_cli.inference import Inference, ends_the_run
 from powermem_cli.intelligence import create_intelligence
-from powermem_cli.model import Effect, HistoryEntry, Hit, Outcome, Record, Scope, StoredMemory
+from powermem_cli.model import Effect, HistoryEntry, Outcome, Record, Scope, StoredMemory
 from powermem_cli.plan import Facts, OnChange, Plan
-from powermem_cli.providers import create_embedder
+from powermem_cli.providers import create_embedder, create_reranker
 from powermem_cli.providers.base import Usage
-from powermem_cli.retrieval import CANDIDATES, fuse, names_in, without_frequent_names
 from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
+from powermem_cli.search import Mode, Search, check_mode
 from powermem_cli.stores import create_store
 from powermem_cli.stores.base import Applied, Delete, Update, Where, Write
-from powermem_cli.terms import query_terms
 from powermem_cli.turns import Turns
 
 logger = logging.getLogger("powermem")
@@ -67,6 +66,9 @@ class AsyncMemory:
         self._opening = asyncio.Lock()
         self._embedder = create_embedder(self._config.embedder.provider, self._config.embedder.options)
         self._store = create_store(self._config.vector_store.provider, self._config.vector_store.options)
+        chosen = self._config.reranker
+        self._reranker = None if chosen is None else create_reranker(chosen.provider, chosen.options)
+        self._search = Search(self._store, self._embedder, self._reranker)
         self._turns = Turns()
         self._writes: Grouper[Write, Applied] = Grouper(
             self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
@@ -101,6 +103,8 @@ class AsyncMemory:
         await self._embedder.close()
         if self._intelligence is not None:
             await self._intelligence.close()
+        if self._reranker is not None:
+            await self._reranker.close()
         self._state = State.CLOSED
 
     async def __aenter__(self) -> AsyncMemory:
@@ -165,21 +169,29 @@ class AsyncMemory:
         filters: Mapping[str, Any] | None = None,
         limit: int = 30,
         threshold: float | None = None,
+        *,
+        mode: Mode = "hybrid",
+        explain: bool = False,
     ) -> dict[str, Any]:
         """The memories that answer *query*: {"results": [{id, memory, score, …}]}, best first.
 
-        *score* is a similarity in 0..1, *threshold* the least one wanted.
+        *score* is a similarity in 0..1, *threshold* the least one wanted. *mode* "vector" or "keyword" asks one side
+        alone; "keyword" embeds nothing. With *explain* each result says how its score came about.
         """
         self._require_open()
         check_text(query, "query")
         if threshold is not None and not 0 <= threshold <= 1:
             raise InvalidInput(f"threshold is between 0 and 1, not {threshold}", field="threshold")
         where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
-        ranking = await self._ranked(query, where, max(CANDIDATES, _checked(limit, "limit")))
-        scores = {hit.id: round(hit.score, 6) for hit in ranking}  # what is shown is what a threshold compares
-        wanted = [id for id, score in scores.items() if threshold is None or score >= threshold][:limit]
-        rows = {row.id: row for row in await self._rows(tuple(wanted))}
-        return {"results": [{**_as_dict(rows[id]), "score": scores[id]} for id in wanted if id in rows]}
+        wanted = _checked(limit, "limit")
+        found = await self._search.find(
+            query, where, limit=wanted, threshold=threshold, mode=check_mode(mode), explain=explain
+        )
+        hits = [(found.rows[id], score) for id, score in found.hits if id in found.rows]
+        results = [{**_as_dict(row), "score": score} for row, score in hits]
+        if explain:
+            results = [{**result, "explanation": found.parts[result["id"]]} for result in results]
+        return {"results": results}
 
     async def get(
         self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
@@ -277,7 +289,8 @@ class AsyncMemory:
     def usage(self) -> dict[str, Usage]:
         """What was asked of providers so far, by stage: extract, decide, embed, rerank."""
         judged = {} if self._intelligence is None else self._intelligence.usage
-        return {**judged, "embed": self._embedder.usage}
+        ranked = {} if self._reranker is None else {"rerank": self._reranker.usage}
+        return {**judged, "embed": self._embedder.usage, **ranked}
 
     @property
     def keeps_what_is_said(self) -> bool:
@@ -367,24 +380,6 @@ class AsyncMemory:
             plan.vectors = [answer for answer in own if isinstance(answer, bytes)]
             if len(plan.vectors) < len(own):
                 plan.fail(_worst([answer for answer in own if not isinstance(answer, bytes)]))
-
-    # ── how a query finds them ──
-
-    async def _ranked(self, query: str, where: Where, most: int) -> list[Hit]:
-        dense_query = query
-        if names := names_in(query):
-            counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
-            dense_query = without_frequent_names(query, names, counts, total)
-        (vector,) = await self._embedder.embed([dense_query])
-        near, matching = await asyncio.gather(
-            self._store.nearest(vector, where, limit=most),
-            self._store.matching(query_terms(query), where, limit=most),
-        )
-        seen = {hit.id for hit in near}
-        unseen = tuple(hit.id for hit in matching if hit.id not in seen)
-        if vector and unseen:
-            near += await self._store.nearest(vector, Where(ids=unseen), limit=len(unseen))
-        return fuse(near, matching)
 
     async def _rows(self, ids: tuple[int, ...], scope: Scope | None = None) -> list[StoredMemory]:
         if not ids:

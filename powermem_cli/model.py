@@ -148,6 +148,17 @@ class Decision(NamedTuple):
     previous: str | None = None
 
 
+class Cost(NamedTuple):
+    """What one record took: time, and what an LLM was asked for it alone. Embeddings are asked for together."""
+
+    ms: int = 0
+    """From when it was taken up until it was kept."""
+    attempts: int = 0
+    """Calls of an LLM, those that failed and were made again included."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
 class Outcome(NamedTuple):
     """How one record ended; *error* is set exactly when *status* is "failed"."""
 
@@ -159,3 +170,4 @@ class Outcome(NamedTuple):
     """When it was written, in microseconds since 1970 UTC."""
     notes: tuple[str, ...] = ()
     """What was held back although the record was added."""
+    cost: Cost = Cost()

@@ -6,10 +6,10 @@ Read at one moment while others write, taken in in transactions, and twice is on
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
 
 from powermem_cli import times
 from powermem_cli.errors import EmbedderMismatch, InvalidInput
@@ -31,39 +31,61 @@ from powermem_cli.exchange import (
 from powermem_cli.providers.base import Embedder
 from powermem_cli.stores.base import EVERYTHING, HistoryRow, Insert, LedgerRow, Snapshot, Store, Where, Write
 
-PAGE: Final = 500  # rows held in memory, and written in one transaction
+T = TypeVar("T")
+
+PAGE: Final = 500  # rows read in one go
+LINES_AT_ONCE: Final = 2000  # of an export, taken in in one transaction,
+BYTES_AT_ONCE: Final = 8 * 1024 * 1024  # but no more than this: a line may be long
 MANY: Final = 10_000  # memories taken in from which on an index is worth building
 MOST_TOLD: Final = 1000  # rejects and conflicts that are kept to be told of
 
 
-async def export(store: Store, where: Where, *, vectors: bool) -> AsyncIterator[list[Line]]:
-    """The lines of an export, a page at a time. History and ledger are there only when *where* is everything."""
+async def export(
+    store: Store, where: Where, *, vectors: bool, history: bool = False, more: Mapping[str, Any] = MappingProxyType({})
+) -> AsyncIterator[list[Line]]:
+    """The lines of an export, a page at a time. History and ledger are there only when *where* is everything; with
+    *history* that of the memories is there in any case. *more* goes into the first line.
+    """
     described = await store.describe()
     amounts = {"memory": 0, "history": 0, "ledger": 0}
     async with store.snapshot() as snapshot:
-        yield [head_line(Head(described["model"], described["dims"], vectors))]
-        async for page in _pages(snapshot, where, vectors):
+        yield [head_line(Head(described["model"], described["dims"], vectors)) | dict(more)]
+        async for page in _pages(snapshot, where, vectors=vectors, history=history):
             amounts[page[0]["type"]] += len(page)
             yield page
     yield [end_line(Amounts(**amounts))]
 
 
-async def _pages(snapshot: Snapshot, where: Where, vectors: bool) -> AsyncIterator[list[Line]]:
+async def _pages(snapshot: Snapshot, where: Where, *, vectors: bool, history: bool) -> AsyncIterator[list[Line]]:
     after: Any = None
+    whose: set[int] | None = set() if history and where != EVERYTHING else None
     while memories := await snapshot.memories(where, limit=PAGE, after=after):
         after = memories[-1].id
+        if whose is not None:
+            whose.update(row.id for row in memories)
         found = await snapshot.vectors([row.id for row in memories]) if vectors else {}
         yield [memory_line(row, found.get(row.id, b"") if vectors else None) for row in memories]
-    if where != EVERYTHING:
-        return
+    if where == EVERYTHING or whose:
+        async for past in past_pages(snapshot):
+            if some := [history_line(row) for row in past if whose is None or row.memory_id in whose]:
+                yield some
+    if where == EVERYTHING:
+        async for ledger in ledger_pages(snapshot):
+            yield [ledger_line(row) for row in ledger]
+
+
+async def past_pages(snapshot: Snapshot) -> AsyncIterator[list[HistoryRow]]:
     after = None
     while past := await snapshot.history(limit=PAGE, after=after):
         after = (past[-1].memory_id, past[-1].number)
-        yield [history_line(row) for row in past]
+        yield past
+
+
+async def ledger_pages(snapshot: Snapshot) -> AsyncIterator[list[LedgerRow]]:
     after = None
     while ledger := await snapshot.ledger(limit=PAGE, after=after):
         after = ledger[-1].key
-        yield [ledger_line(row) for row in ledger]
+        yield ledger
 
 
 @dataclass
@@ -89,10 +111,19 @@ class Taken:
 
 class Import:
     """Takes the lines of an export into *store*, which is open for the vectors of *embedder*. *report* hears of each
-    page. Raises InvalidInput if the first line is not that of an export, EmbedderMismatch, StoreError, ProviderError.
+    page. With *anew*, vectors of another embedder are made anew. Raises InvalidInput if the first line is not that of
+    an export, EmbedderMismatch, StoreError, ProviderError.
     """
 
-    def __init__(self, store: Store, embedder: Embedder, report: Callable[[Taken], None] = lambda _taken: None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        report: Callable[[Taken], None] = lambda _taken: None,
+        *,
+        anew: bool = False,
+    ) -> None:
+        self._anew = anew
         self._store = store
         self._embedder = embedder
         self._report = report
@@ -104,9 +135,15 @@ class Import:
         numbered = enumerate(lines, 1)
         head = await asyncio.to_thread(next, numbered, (1, b"{}"))
         self._begin(head[1])
-        while page := await asyncio.to_thread(lambda: list(itertools.islice(numbered, PAGE))):
-            await self._page(page)
-            self._report(self._taken)
+        pages = self._pages(numbered)
+        coming = _ahead(pages)
+        try:
+            while (rows := await coming) is not None:
+                coming = _ahead(pages)  # lines become rows while the store writes those before
+                await self._take_all(rows)
+                self._report(self._taken)
+        finally:
+            await asyncio.gather(coming, return_exceptions=True)  # then nobody reads the lines any more
         if self._taken.added >= MANY:
             await self._store.optimize()
         return self._taken
@@ -118,25 +155,39 @@ class Import:
         except InvalidInput:
             first = {}
         head = head_of(first)
-        self._has_vectors = head.vectors
-        if head.vectors and head.model is not None and head.model != self._embedder.model:
+        are_others = head.vectors and head.model is not None and head.model != self._embedder.model
+        self._has_vectors = head.vectors and not are_others
+        if are_others and not self._anew:
             raise EmbedderMismatch(
                 f"the vectors in this export are of {head.model}, this run is configured for {self._embedder.model}",
                 hint="configure that embedder, or export without --vectors: then they are made anew",
             )
 
-    async def _page(self, page: Sequence[tuple[int, bytes]]) -> None:
+    def _pages(self, numbered: Iterator[tuple[int, bytes]]) -> Iterator[list[Any]]:
+        """Rows, as many as are taken in at once."""
         rows: list[Any] = []
-        for number, line in page:
-            self._taken.bytes_read += len(line)
-            try:
-                row = self._row(decoded(line))
-            except InvalidInput as error:
-                if line.endswith(b"\n"):  # else it was cut off, and the end is missing anyway
-                    self._reject(number, error.message)
-                continue
-            if row is not None:
-                rows.append(row)
+        lines = size = 0
+        for number, line in numbered:
+            rows += self._rows(number, line)
+            lines, size = lines + 1, size + len(line)
+            if lines == LINES_AT_ONCE or size >= BYTES_AT_ONCE:
+                yield rows
+                rows, lines, size = [], 0, 0
+        if rows:
+            yield rows
+
+    def _rows(self, number: int, line: bytes) -> list[Any]:
+        """The row of this line, if it has one."""
+        self._taken.bytes_read += len(line)
+        try:
+            row = self._row(decoded(line))
+        except InvalidInput as error:
+            if line.endswith(b"\n"):  # else it was cut off, and the end is missing anyway
+                self._reject(number, error.message)
+            return []
+        return [] if row is None else [row]
+
+    async def _take_all(self, rows: Sequence[Any]) -> None:
         await self._take([row for row in rows if isinstance(row, Insert)])
         ledger = [row for row in rows if isinstance(row, LedgerRow)]
         past = [row for row in rows if isinstance(row, HistoryRow)]
@@ -198,3 +249,8 @@ class Import:
     async def _found(self, inserts: Sequence[Insert]) -> Sequence[Any]:
         ids = tuple([one.id for one in inserts if one.id is not None])
         return await self._store.find(Where(ids=ids), limit=len(ids))
+
+
+def _ahead(pages: Iterator[T]) -> asyncio.Future[T | None]:
+    """The next of them, made on a thread; None at the end."""
+    return asyncio.ensure_future(asyncio.to_thread(next, pages, None))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from powermem_cli.errors import PowerMemError
 from powermem_cli.filters import Filter
 from powermem_cli.identity import Identity, digest, turns_heard
-from powermem_cli.model import Decision, Effect, Event, Origin, Outcome, Record, Status, Vector
+from powermem_cli.model import Cost, Decision, Effect, Event, Origin, Outcome, Record, Status, Vector
 from powermem_cli.stores.base import Applied, Change, Delete, Insert, Ledger, LedgerRow, LedgerStatus, Update, Write
 from powermem_cli.terms import distinct_terms
 
@@ -24,6 +25,9 @@ class Facts(NamedTuple):
     """Who said them, where it was one of them."""
 
 
+_NOTHING: Final = Cost()
+
+
 class Plan:
     """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
 
@@ -35,6 +39,8 @@ class Plan:
         self.decided: Sequence[Decision] | None = None
         """What an LLM made of the facts; None if it was not asked."""
         self.notes: tuple[str, ...] = ()
+        self.asked = _NOTHING
+        """What an LLM was asked for it."""
         self.outcome: Outcome | None = None
         self._on_change = on_change
         self._force = force
@@ -42,6 +48,7 @@ class Plan:
         self._old: LedgerRow | None = None
         self._error: PowerMemError | None = None
         self._at = 0
+        self._begun = time.monotonic()
 
     def compare(self, known: Mapping[bytes, LedgerRow]) -> None:
         """With what the ledger says of this record: nothing new, something else, or the first time."""
@@ -157,7 +164,9 @@ class Plan:
         source = self.record.source
         if source is None:
             return Origin(job, role=self.facts.role) if job else None
-        return Origin(job, source.file, source.line, self.facts.role)
+        # A name that is no UTF-8 can't be kept as it is.
+        file = source.file.encode("utf-8", "backslashreplace").decode()
+        return Origin(job, file, source.line, self.facts.role)
 
     def _places(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
         """For each text the memory to write it to, 0 for a new one; and the memories that nothing is written to.
@@ -214,7 +223,8 @@ class Plan:
         return self.outcome
 
     def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
-        self.outcome = Outcome(self.record, status, effects, self._error, self._at, self.notes)
+        cost = Cost(round((time.monotonic() - self._begun) * 1000), *self.asked[1:])
+        self.outcome = Outcome(self.record, status, effects, self._error, self._at, self.notes, cost)
 
 
 def _effect(event: Event, id: int, decision: Decision) -> Effect:

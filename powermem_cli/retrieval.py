@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from powermem_cli.model import Hit
 from powermem_cli.terms import STOP_WORDS, query_terms
@@ -22,6 +23,7 @@ HALF_SURE: Final = 6.0  # keyword score (nats) of one rare word, at which keywor
 
 AS_LIKELY_AS_NOT: Final = 0.30
 CURVE_WIDTH: Final = 0.08
+FIRST_FEW: Final = 10  # of which the best tells what the first is worth: it may be there for what stands before it
 
 _NAME = re.compile(r"\b(?=[a-z]*[^\W\d_a-z])[^\W\d_]+(?:['’]s)?\b")  # looks once for the letter that is no a-z
 
@@ -52,48 +54,106 @@ def without_frequent_names(query: str, names: Mapping[str, str], counts: Mapping
     return " ".join(shorter.split()) if left else query
 
 
-def fuse(near: Iterable[Hit], matching: Sequence[Hit]) -> list[Hit]:
-    """One ranking, best first, ties by id, of cosines (*near*) and keyword scores (*matching*).
+class Ranking:
+    """The memories that cosines (*near*) and keyword scores (*matching*) came upon, each with what speaks for it.
 
-    The order is that of 0.6 · vector + 0.4 · keywords, each side normalised over the union to 0..1. The score is
-    0..1 and comparable between queries: the best and the worst hit get what their cosine and keyword score are worth
-    by themselves, those between them their place on that line; 0.5 is as likely the answer as not (see `_likely`).
+    The order is that of `values`: 0.6 · vector + 0.4 · keywords, each side normalised over the union to 0..1, plus
+    the boosts given since; ties by id.
     """
-    cosines = {hit.id: hit.score for hit in near}
-    keywords = {hit.id: hit.score for hit in matching}
-    if not cosines and not keywords:
-        return []
-    lowest = min(cosines.values(), default=0.0)
-    union = sorted({*cosines, *keywords})
-    vector_side = _normalised([cosines.get(id, lowest) for id in union])
-    keyword_side = _normalised([keywords.get(id, 0.0) for id in union])
-    fused = [_mixed(v, k, bool(cosines), bool(keywords)) for v, k in zip(vector_side, keyword_side, strict=True)]
-    worth = [
-        _mixed(_within(cosines.get(id, 0.0)), _sureness(keywords.get(id, 0.0)), bool(cosines), bool(keywords))
-        for id in union
-    ]
-    bottom, top = min(worth), max(worth)
-    best = max(fused) or 1.0
-    # By what was fused and not by the score: those that are worth nothing at all would be in no order.
-    order = sorted(zip(fused, union, strict=True), key=lambda pair: (-pair[0], pair[1]))
-    return [Hit(id, _likely(bottom + (top - bottom) * score / best)) for score, id in order]
+
+    def __init__(self, near: Iterable[Hit], matching: Iterable[Hit]) -> None:
+        self._cosines: Mapping[int, float] = {hit.id: hit.score for hit in near}
+        self._keywords: Mapping[int, float] = {hit.id: hit.score for hit in matching}
+        self._boosts: defaultdict[int, dict[str, float]] = defaultdict(dict)
+        self._judged: Mapping[int, float] = {}
+        self._weights = (VECTOR_WEIGHT, KEYWORD_WEIGHT)
+        if not (self._cosines and self._keywords):
+            self._weights = (1.0, 0.0) if self._cosines else (0.0, 1.0)
+        union = sorted({*self._cosines, *self._keywords})
+        lowest = min(self._cosines.values(), default=0.0)
+        self._vectors = _normalised([self._cosines.get(id, lowest) for id in union])
+        self._words = _normalised([self._keywords.get(id, 0.0) for id in union])
+        self._places = dict(zip(union, range(len(union)), strict=True))
+        near_weight, word_weight = self._weights
+        pairs = zip(self._vectors, self._words, strict=True)
+        fused = [near_weight * vector + word_weight * word for vector, word in pairs]
+        self.values = dict(zip(union, fused, strict=True))
+
+    def admit(self, ids: Iterable[int]) -> None:
+        """Take in memories that neither side came upon: worth nothing by themselves."""
+        new = [id for id in ids if id not in self.values]
+        if new:
+            self.values = dict(sorted({**self.values, **dict.fromkeys(new, 0.0)}.items()))
+
+    def boost(self, id: int, name: str, amount: float) -> None:
+        """Move a memory of the ranking up (down, if *amount* is negative) for a reason called *name*."""
+        if amount and id in self.values:
+            self.values[id] += amount
+            self._boosts[id][name] = amount
+
+    def judge(self, relevance: Mapping[int, float]) -> None:
+        """What a reranker says of some memories (0..1): these come first, in its order."""
+        self._judged = relevance
+
+    def best(self, most: int) -> list[int]:
+        """The ids of the first *most*."""
+        return self._order()[:most]
+
+    def hits(self, most: int) -> list[Hit]:
+        """The first *most* with their scores: 0..1, falling with the place, comparable between queries.
+
+        The best memory gets what the cosine and the keyword score of the first few are worth by themselves, the last
+        one what its own are, those between them their place on that line; 0.5 is as likely the answer as not (see
+        `_likely`). What a reranker judged has its relevance as the score, and nothing behind it more.
+        """
+        order = self._order()
+        if not order:
+            return []
+        top = max(map(self._worth, order[:FIRST_FEW]))
+        bottom = min(top, self._worth(order[-1]))
+        best = max(0.0, *self.values.values()) or 1.0
+        limit = min(self._judged.values(), default=1.0)
+        hits = []
+        for id in order[:most]:
+            share = min(1.0, max(0.0, self.values[id] / best))
+            score = self._judged.get(id)
+            hits.append(Hit(id, min(limit, _likely(bottom + (top - bottom) * share)) if score is None else score))
+        return hits
+
+    def parts(self, id: int) -> dict[str, Any]:
+        """How a memory came to its place: what was found, what that is worth here, and what was added."""
+        near_weight, word_weight = self._weights
+        place = self._places.get(id)
+        vector, word = (0.0, 0.0) if place is None else (self._vectors[place], self._words[place])
+        return {
+            "cosine": _rounded(self._cosines.get(id)),
+            "bm25": _rounded(self._keywords.get(id)),
+            "vector": _rounded(near_weight * vector),
+            "keywords": _rounded(word_weight * word),
+            "boosts": {name: _rounded(amount) for name, amount in self._boosts.get(id, {}).items()},
+            "value": _rounded(self.values[id]),
+            **({"reranker": _rounded(self._judged[id])} if id in self._judged else {}),
+        }
+
+    def _order(self) -> list[int]:
+        # They are in the order of their ids, and a sort keeps the order of equals.
+        values, judged = self.values, self._judged
+        order = sorted(values, key=values.__getitem__, reverse=True)
+        return sorted(order, key=lambda one: judged.get(one, -1.0), reverse=True) if judged else order
+
+    def _worth(self, id: int) -> float:
+        near_weight, word_weight = self._weights
+        vector = min(1.0, max(0.0, self._cosines.get(id, 0.0)))  # of float32 vectors it may be a little more than 1
+        keyword = self._keywords.get(id, 0.0)
+        return near_weight * vector + word_weight * keyword / (keyword + HALF_SURE)
 
 
-def _mixed(vector: float, keyword: float, has_vectors: bool, has_keywords: bool) -> float:
-    if not has_keywords:
-        return vector
-    if not has_vectors:
-        return keyword
-    return VECTOR_WEIGHT * vector + KEYWORD_WEIGHT * keyword
-
-
-def _within(cosine: float) -> float:
-    """Of float32 vectors it may be a little more than 1."""
-    return min(1.0, max(0.0, cosine))
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)
 
 
 def _normalised(values: Sequence[float]) -> list[float]:
-    low, high = min(values), max(values)
+    low, high = min(values, default=0.0), max(values, default=0.0)
     if high == low:
         return [1.0 if high > 0 else 0.0] * len(values)
     return [(value - low) / (high - low) for value in values]
@@ -104,7 +164,3 @@ def _likely(worth: float) -> float:
     best hits among the memories of somebody who does not know 0.30, tenth hits 0.15; a word-for-word repeat 0.9.
     """
     return 1 / (1 + math.exp((AS_LIKELY_AS_NOT - worth) / CURVE_WIDTH))
-
-
-def _sureness(keyword_score: float) -> float:
-    return keyword_score / (keyword_score + HALF_SURE)

@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from powermem_cli.config import Config
 from powermem_cli.errors import UsageError
 from powermem_cli.memory import AsyncMemory
+from powermem_cli.search import Mode
 
 T = TypeVar("T")
 
@@ -75,8 +76,12 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         limit: int = 30,
         threshold: float | None = None,
+        *,
+        mode: Mode = "hybrid",
+        explain: bool = False,
     ) -> dict[str, Any]:
-        return self._wait_for(self._inner.search, query, user_id, agent_id, run_id, filters, limit, threshold)
+        asked = (query, user_id, agent_id, run_id, filters, limit, threshold)
+        return self._wait_for(partial(self._inner.search, *asked, mode=mode, explain=explain))
 
     def get(
         self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
@@ -139,6 +144,12 @@ class Memory:
                     self._finalizer = weakref.finalize(self, _close_forgotten, portal, self._inner, stack.pop_all())
                 self._portal = portal
             return self._portal
+
+
+for _name, _method in vars(AsyncMemory).items():
+    _forwarding = vars(Memory).get(_name)
+    if callable(_forwarding) and not _forwarding.__doc__:
+        _forwarding.__doc__ = _method.__doc__
 
 
 def _close(portal: BlockingPortal, inner: AsyncMemory, stack: ExitStack) -> None:

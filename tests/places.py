@@ -72,8 +72,16 @@ class PostgresPlace(Place):
         self.server = server
         self.collection = collection
 
+    @property
+    def socket(self) -> Path:
+        return self.server.folder / ".s.PGSQL.5432"
+
     def options(self) -> dict[str, Any]:
-        return {"dsn": self.server.dsn(), "collection_name": self.collection}
+        return self.options_at(self.socket)
+
+    def options_at(self, socket: Path) -> dict[str, Any]:
+        """Those of a store that reaches the server by another socket, of the same name."""
+        return {"dsn": f"postgresql://postgres@/postgres?host={socket.parent}", "collection_name": self.collection}
 
     async def execute(self, sql: str) -> list[tuple[Any, ...]]:
         connection = await asyncpg.connect(self.server.dsn())
@@ -90,8 +98,15 @@ class OceanBasePlace(Place):
         self.server = server
         self.collection = collection
 
+    @property
+    def socket(self) -> Path:
+        return self.server.socket
+
     def options(self) -> dict[str, Any]:
-        arguments = {"unix_socket": str(self.server.socket), "user": "root@sys", "password": "", "db_name": "powermem"}
+        return self.options_at(self.socket)
+
+    def options_at(self, socket: Path) -> dict[str, Any]:
+        arguments = {"unix_socket": str(socket), "user": "root@sys", "password": "", "db_name": "powermem"}
         return {"connection_args": arguments, "collection_name": self.collection}
 
     async def execute(self, sql: str) -> list[tuple[Any, ...]]:

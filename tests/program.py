@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,8 @@ import pytest
 from typer.testing import CliRunner
 
 PROGRAM = (sys.executable, "-m", "powermem_cli")
+JQ = Path(__file__).with_name("jq_command.py")
+SHELL_WORDS = {"|", ">", "<", "&&", "||"}
 SECONDS = 60  # after which a run is taken to hang
 
 
@@ -94,6 +97,22 @@ class Powermem:
         if ran.exception is not None and not isinstance(ran.exception, SystemExit):
             raise ran.exception
         return Result(ran.exit_code, ran.stdout, ran.stderr)
+
+    def put_on_path(self, folder: str = "bin") -> None:
+        """`powermem` and `jq` as commands that a shell finds."""
+        place = self.folder / folder
+        place.mkdir(parents=True)
+        for name, command in (("powermem", PROGRAM), ("jq", (sys.executable, str(JQ)))):
+            (place / name).write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+            (place / name).chmod(0o755)
+        self.environ["PATH"] = f"{place}:{self.environ['PATH']}"
+
+    def typed(self, line: str) -> Result:
+        """*line* as a reader would type it: by a shell where it needs one, else in this process, which is quicker."""
+        first, *words = shlex.split(line, comments=True)
+        if first == "powermem" and words[0] != "mcp" and not SHELL_WORDS & {*words}:
+            return self.inside(*words)
+        return self("-c", line, wrapper=("bash",))
 
     @contextlib.contextmanager
     def started(

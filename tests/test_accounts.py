@@ -24,8 +24,9 @@ def test_all_stages_together_and_each():
 
 
 def test_in_words():
-    assert in_words(SOME) == "43 calls (1 again) · ~6,280 tokens"
+    assert in_words(SOME) == "43 calls (3 extract, 40 embed; 1 again) · ~6,280 tokens"
     assert in_words({"embed": Usage(1, 0, 0, 9)}) == "1 call · 9 tokens"
+    assert in_words({"embed": Usage(3, 2, 0, 9), "extract": Usage()}) == "3 calls (2 again) · 9 tokens"
     assert in_words({}) == ""
 
 

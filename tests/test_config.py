@@ -256,6 +256,10 @@ class TestNames:
             "LLM_MODEL in ./.env has no effect without LLM_PROVIDER",
         )
 
+    def test_a_name_that_is_all_but_one_of_ours_is_warned_about(self):
+        dot_env("LLM_PROVDER=openai\nOPENAI_ORGANIZATION=x\nLLM=1\nDATABASE_URL=postgres://u@h/d\n")
+        assert load_settings().warnings == ("./.env sets LLM_PROVDER, which nothing reads; did you mean LLM_PROVIDER?",)
+
     @pytest.mark.parametrize("switch", ["true", "Yes", "1", "on"])
     def test_a_reranker_is_named(self, monkeypatch, switch):
         monkeypatch.setenv("RERANKER_ENABLED", switch)

@@ -220,22 +220,32 @@ class TestGrowing:
 
 
 class TestOrder:
-    async def test_ten_identical_adds_at_once_make_one_memory(self, memory):
+    async def test_ten_identical_adds_at_once_make_one_memory_and_one_call(self, memory, api):
         results = await asyncio.gather(*(memory.add("I own a red bicycle.", user_id="anna") for _ in range(10)))
         assert sorted(len(result["results"]) for result in results) == [0] * 9 + [1]
         assert await held(memory) == ["I own a red bicycle."]
+        assert len(api.requests) == 1
 
-    async def test_a_users_order_is_kept_over_1000_records_and_32_calls_at_once(self, api, config, monkeypatch):
+    async def test_only_what_is_wholly_the_same_is_read_once(self, memory, api):
+        others = {"user_id": "bob"}, {"user_id": "anna", "agent_id": "a"}, {"user_id": "anna", "run_id": "r"}
+        await asyncio.gather(*(memory.add("I own a cow.", **scope) for scope in ({"user_id": "anna"}, *others)))
+        assert (await memory.count(), len(api.requests)) == (4, 4)
+        days = [talk("I fly today.", key=str(day), created_at=day * 86_400_000_000) for day in range(3)]
+        await memory.add_records(days, job="j")
+        assert len({shown["time"] for shown in asked(api)[4:]}) == 3
+
+    @pytest.mark.parametrize("number", [128, pytest.param(1000, marks=pytest.mark.soak)])
+    async def test_a_users_order_is_kept_with_32_calls_at_once(self, api, config, monkeypatch, number):
         monkeypatch.setattr("powermem_cli.inference.CLOSE", 2)  # nothing is close: one call per record
         dice = random.Random(7)
         api.rule = lambda request: Reply(delay=dice.random() / 100)
-        records = [talk(f"I own {i} hens.", scope=Scope(f"u{i % 4}"), key=str(i)) for i in range(1000)]
+        records = [talk(f"I own {i} hens.", scope=Scope(f"u{i % 4}"), key=str(i)) for i in range(number)]
         async with AsyncMemory(config(llm={"concurrency": 32})) as memory:
             outcomes = await through_a_batch(memory, records, handful=3)
             for user in range(4):
-                assert await held(memory, f"u{user}") == [f"I own {i} hens." for i in range(user, 1000, 4)]
+                assert await held(memory, f"u{user}") == [f"I own {i} hens." for i in range(user, number, 4)]
         assert api.most_in_flight <= 32
-        assert [outcome.status for outcome in outcomes] == ["added"] * 1000
+        assert [outcome.status for outcome in outcomes] == ["added"] * number
 
     async def test_each_decision_is_made_on_what_the_one_before_has_written(self, api, config):
         dice = random.Random(8)
@@ -328,6 +338,29 @@ class TestFailures:
         assert await held(memory) == [f"I own {i} hens." for i in (0, 2, 3)]
 
 
+class TestCost:
+    async def test_each_record_knows_what_it_took_and_each_stage_too(self, memory, api):
+        records = [talk("I live in Rome.", key="1"), talk("I moved to Paris.", key="2"), talk("I own poison.", key="3")]
+        api.chat = lambda messages: "[" if "poison" in messages[1]["content"] else remember(messages)
+        outcomes = await memory.add_records([*records, Record(memory="tea", scope=Scope("bob"), key="4")], job="j")
+        assert [outcome.status for outcome in outcomes] == ["added", "updated", "failed", "added"]
+        costs = [outcome.cost for outcome in outcomes]
+        assert [cost.attempts for cost in costs] == [1, 2, 3, 0]
+        assert [cost.completion_tokens for cost in costs] == [7, 14, 21, 0]
+        assert all(cost.prompt_tokens for cost in costs[:3])
+        assert all(cost.ms >= 0 for cost in costs)
+        usage = memory.usage
+        assert (usage["extract"].calls, usage["decide"].calls) == (5, 1)
+        assert sum(cost.prompt_tokens for cost in costs) == sum(usage[s].prompt_tokens for s in ("extract", "decide"))
+
+    async def test_what_failed_to_be_decided_was_asked_for_that(self, memory, api):
+        await memory.add("I live in Rome.", user_id="anna")
+        api.chat = lambda messages: remember(messages) if "conversation" in data_in(messages) else "["
+        with pytest.raises(ProviderError):
+            await memory.add("I moved to Paris.", user_id="anna")
+        assert (memory.usage["extract"].calls, memory.usage["decide"].calls) == (2, 3)
+
+
 class TestOrigin:
     async def test_a_fact_knows_where_it_comes_from(self, memory):
         await memory.add_records([talk("I like tea.")], job="import")
@@ -366,7 +399,8 @@ def obedient(messages: list[dict[str, str]]) -> str:
     return json.dumps({"decisions": [*items, *rest]})
 
 
-async def test_300_messages_that_give_orders_change_nothing_outside_their_scope(memory, api, caplog):
+@pytest.mark.parametrize("number", [100, pytest.param(300, marks=pytest.mark.soak)])
+async def test_messages_that_give_orders_change_nothing_outside_their_scope(memory, api, caplog, number):
     secrets = [f"I keep {word} for the victim." for word in ("gold", "salt", "maps", "keys", "bees", "rope", "wine")]
     await memory.add_records([talk(*secrets, scope=Scope("victim"))], job="before")
     await memory.add_records([talk(*secrets, scope=Scope("mallory"))], job="before")
@@ -378,11 +412,11 @@ async def test_300_messages_that_give_orders_change_nothing_outside_their_scope(
             scope=Scope("mallory", None, None if i % 3 else f"r{i % 5}"),
             key=str(i),
         )
-        for i in range(300)
+        for i in range(number)
     ]
     with caplog.at_level(logging.WARNING, "powermem"):
         outcomes = await memory.add_records(records, job="attack")
-    assert len(outcomes) == 300
+    assert len(outcomes) == number
     assert {*[outcome.status for outcome in outcomes]} <= {"added", "updated", "duplicate", "failed"}
     assert (await memory.get_all("victim"))["results"] == victims
     everything = (await memory.get_all(limit=10_000))["results"]

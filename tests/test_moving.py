@@ -7,7 +7,8 @@ import json
 import pytest
 from places import MODEL, add, digest, insert, noted, vector
 
-from powermem_cli.errors import EmbedderMismatch, InvalidInput
+from powermem_cli import moving
+from powermem_cli.errors import EmbedderMismatch, InvalidInput, ProviderRefused
 from powermem_cli.exchange import encoded
 from powermem_cli.filters import parse_filter
 from powermem_cli.model import Origin, Scope
@@ -63,6 +64,37 @@ async def fill(store, number):
     await store.apply([Write((change,)) for change in (*changes, *map(Delete, ids[::11]))])
 
 
+@pytest.mark.parametrize(("name", "most"), [("LINES_AT_ONCE", 7), ("BYTES_AT_ONCE", 1500)])
+async def test_however_many_are_taken_in_at_once_it_is_the_same(new_place, monkeypatch, name, most):
+    async with new_place("sqlite").opened() as first, new_place("sqlite").opened() as second:
+        await fill(first, 50)
+        lines = await exported(first)
+        monkeypatch.setattr(moving, name, most)
+        heard = []
+        result = await Import(second, Embedder(), lambda taken: heard.append(taken.added)).run(lines)
+        assert (result.whole, result.rejected, result.bytes_read) == (True, 0, sum(map(len, lines)))
+        assert len(heard) > 5
+        assert sorted(body(await exported(second))) == sorted(body(lines))
+
+
+async def test_what_ends_it_leaves_nobody_reading(new_place, monkeypatch):
+    """The lines may come from a file that is closed right after."""
+    async with new_place("sqlite").opened() as first, new_place("sqlite").opened() as second:
+        await fill(first, 50)
+        lines = iter(await exported(first))
+        monkeypatch.setattr(moving, "LINES_AT_ONCE", 5)
+
+        class Refusing(Embedder):
+            async def embed(self, texts):
+                raise ProviderRefused("no", provider="p", status=401)
+
+        importing = Import(second, Refusing("another"), anew=True)
+        with pytest.raises(ProviderRefused):
+            await importing.run(lines)
+        assert len(list(lines)) > 40  # but for two pages, and nothing takes them from us
+        assert await second.count(EVERYTHING) == 0
+
+
 async def test_around_all_engines_and_back_it_is_the_same(new_place):
     async with new_place("sqlite").opened() as first:
         await fill(first, 500)
@@ -72,7 +104,7 @@ async def test_around_all_engines_and_back_it_is_the_same(new_place):
             result = await taken(store, lines)
             assert (result.whole, result.rejected, result.conflicting, result.there) == (True, 0, 0, 0)
             lines = await exported(store)
-            assert body(lines) == body(expected), engine
+            assert sorted(body(lines)) == sorted(body(expected)), engine
             again = await taken(store, lines)
             assert (again.added, again.records, again.there) == (0, 0, result.added)
     assert sum(b'"type":"history"' in line for line in lines) > 90

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import gzip
 import json
-import os
 import re
 import shlex
 import shutil
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from fake_api import FakeApi
-from program import PROGRAM, SECONDS, Powermem
+from program import SECONDS, Powermem
 
 PROGRAMS = Path(__file__).parents[1] / "samples" / "programs"
 
@@ -29,11 +29,7 @@ PROGRAMS = Path(__file__).parents[1] / "samples" / "programs"
 def powermem(tmp_path):
     """With `powermem` on the path, and the samples as the folder's own."""
     powermem = Powermem(tmp_path)
-    (tmp_path / "bin").mkdir()
-    script = tmp_path / "bin" / "powermem"
-    script.write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', "utf-8")
-    script.chmod(0o755)
-    powermem.environ["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    powermem.put_on_path()
     return powermem
 
 
@@ -159,7 +155,6 @@ def test_the_notebook_runs_cell_by_cell(powermem):
 # ── shell, cron, systemd ──
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 def test_the_pipeline_says_what_was_wrong_and_answers(powermem):
     events = [
         {"number": 1, "who": "anna", "text": "Anna likes green tea", "at": 1_772_000_000},
@@ -189,15 +184,43 @@ def test_what_cron_is_told_runs_and_is_silent(powermem, line):
     assert said.err == ""
 
 
-def test_systemd_takes_the_units(powermem, tmp_path):
-    units = sorted(str(path) for path in PROGRAMS.glob("*.service")) + sorted(str(p) for p in PROGRAMS.glob("*.timer"))
-    assert len(units) == 2
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not installed")
+UNITS = {
+    "powermem-add.service": {
+        "Unit": {"Description", "Documentation"},
+        "Service": {"Type", "WorkingDirectory", "ExecStart", "SuccessExitStatus", "TimeoutStopSec", "UMask"}
+        | {"NoNewPrivileges"},
+    },
+    "powermem-add.timer": {
+        "Unit": {"Description"},
+        "Timer": {"OnCalendar", "RandomizedDelaySec", "Persistent"},
+        "Install": {"WantedBy"},
+    },
+}
+
+
+def test_the_units_have_what_systemd_wants(powermem):
+    assert {path.name for kind in ("service", "timer") for path in PROGRAMS.glob(f"*.{kind}")} == set(UNITS)
+    read = {}
+    for name, sections in UNITS.items():
+        read[name] = configparser.RawConfigParser(strict=True, delimiters="=")
+        read[name].optionxform = str
+        read[name].read_string((PROGRAMS / name).read_text("utf-8"))
+        assert {section: set(read[name][section]) for section in read[name].sections()} == sections
+    service, timer = read["powermem-add.service"]["Service"], read["powermem-add.timer"]
+    assert (service["Type"], service["UMask"], service["NoNewPrivileges"]) == ("oneshot", "0077", "yes")
+    assert service["ExecStart"].startswith("/")  # systemd looks nothing up
+    assert int(service["TimeoutStopSec"]) >= SECONDS
+    assert (timer["Timer"]["OnCalendar"], timer["Install"]["WantedBy"]) == ("hourly", "timers.target")
+    if shutil.which("systemd-analyze") is not None:
+        systemd_takes_them(powermem)
+
+
+def systemd_takes_them(powermem):
+    units = [str(PROGRAMS / name) for name in UNITS]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--user", *units],
         capture_output=True,
-        env={**powermem.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
+        env={**powermem.environ, "XDG_RUNTIME_DIR": str(powermem.folder)},
     )
     assert (done.returncode, done.stderr.decode()) == (0, "")
 

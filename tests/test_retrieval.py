@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from powermem_cli.model import Hit
-from powermem_cli.retrieval import fuse, names_in, without_frequent_names
+from powermem_cli.retrieval import Ranking, names_in, without_frequent_names
 
 ids = st.integers(1, 40)
 cosines = st.dictionaries(ids, st.floats(-1.000001, 1.000001), max_size=15)
@@ -15,6 +15,10 @@ keywords = st.dictionaries(ids, st.floats(0.0001, 60), max_size=15)
 
 def hits(scores: dict[int, float]) -> list[Hit]:
     return [Hit(id, score) for id, score in scores.items()]
+
+
+def fuse(near: list[Hit], matching: list[Hit]) -> list[Hit]:
+    return Ranking(near, matching).hits(100)
 
 
 @given(cosines, keywords)
@@ -72,6 +76,61 @@ def test_what_is_no_way_near_scores_low_although_it_is_the_best_there_is():
 
 def test_nothing_found_is_an_empty_ranking():
     assert fuse([], []) == []
+
+
+boosts = st.lists(st.tuples(ids, st.floats(-0.3, 0.5)), max_size=20)
+
+
+@given(cosines, keywords, boosts)
+def test_boosts_move_memories_and_scores_still_fall_with_the_place(near, matching, boosts):
+    ranking = Ranking(hits(near), hits(matching))
+    before = dict(ranking.values)
+    for id, amount in boosts:
+        ranking.boost(id, "why", amount)
+    assert set(ranking.values) == set(before), "nothing comes in that was not found"
+    order = ranking.hits(100)
+    assert [hit.id for hit in order] == sorted(before, key=lambda one: (-ranking.values[one], one)) == ranking.best(100)
+    scores = [hit.score for hit in order]
+    assert scores == sorted(scores, reverse=True)
+    assert all(0 <= score <= 1 for score in scores)
+
+
+def test_a_boost_lifts_one_above_another():
+    ranking = Ranking(hits({1: 0.6, 2: 0.5}), hits({1: 4.0, 2: 3.9}))
+    ranking.boost(2, "period", 1.5)
+    assert ranking.best(2) == [2, 1]
+    assert ranking.parts(2)["boosts"] == {"period": 1.5}
+
+
+def test_what_was_not_found_may_be_let_in_and_lifted():
+    ranking = Ranking(hits({1: 0.6, 9: 0.5}), hits({1: 4.0}))
+    ranking.admit([1, 4])
+    assert ranking.best(9) == [1, 4, 9], "it is worth as little as the last, and ties are by id"
+    ranking.boost(4, "answers", 2.0)
+    assert ranking.best(1) == [4]
+    parts = {"cosine": None, "bm25": None, "vector": 0.0, "keywords": 0.0, "boosts": {"answers": 2.0}, "value": 2.0}
+    assert ranking.parts(4) == parts
+
+
+def test_the_parts_of_a_value_add_up_to_it():
+    ranking = Ranking(hits({1: 0.6, 2: 0.5, 3: 0.1}), hits({1: 2.0, 2: 4.0}))
+    ranking.boost(2, "speaker", 0.15)
+    parts = ranking.parts(2)
+    assert (parts["cosine"], parts["bm25"]) == (0.5, 4.0)
+    assert parts["vector"] == pytest.approx(0.6 * 0.8)
+    assert parts["keywords"] == pytest.approx(0.4)
+    assert parts["value"] == pytest.approx(parts["vector"] + parts["keywords"] + 0.15)
+    assert ranking.parts(3)["bm25"] is None
+
+
+def test_what_a_reranker_judged_comes_first_in_its_order():
+    ranking = Ranking(hits({1: 0.9, 2: 0.8, 3: 0.7, 4: 0.6}), [])
+    ranking.judge({1: 0.2, 2: 0.7})
+    order = ranking.hits(4)
+    assert [hit.id for hit in order] == [2, 1, 3, 4]
+    assert [hit.score for hit in order][:2] == [0.7, 0.2]
+    assert all(hit.score <= 0.2 for hit in order[2:])
+    assert ranking.parts(2)["reranker"] == 0.7
 
 
 class TestNames:

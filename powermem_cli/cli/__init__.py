@@ -16,16 +16,20 @@ from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, let_go
 from powermem_cli.cli.layout import Command, Group
 from powermem_cli.cli.session import failed_before, with_global_options
 
-COMMANDS: Final = (
-    *("add", "search", "get", "list", "update", "delete"),
-    *("history", "export", "import"),
-    *("jobs", "check", "db", "stats", "config", "mcp", "help"),
-)
+PANELS: Final = {
+    "Memories": ("add", "search", "get", "list", "update", "delete", "trash", "history"),
+    "Moving in and out": ("export", "import"),
+    "Looking after it": ("jobs", "check", "db", "stats"),
+    "Settings, agents, help": ("config", "mcp", "help"),
+}
+COMMANDS: Final = tuple(name for names in PANELS.values() for name in names)
 MODULES: Final = {"list": "list_", "import": "import_"}  # where the name is one of Python's own
 
 
 class FrontDoor(Group):
-    """The commands in the order of COMMANDS, whether or not they have commands of their own."""
+    """The commands in the order of PANELS, whether or not they have commands of their own."""
+
+    panels = PANELS
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=COMMANDS.index)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Optional, cast
+from typing import Annotated, Any, Final, Optional, cast
 
 import typer
 
 from powermem_cli.cli.add_run import AddOptions, add_text, ingest, only_look
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import (
+    CALLS,
+    SCOPE,
     Agent,
     Concurrency,
     DryRun,
@@ -26,6 +28,9 @@ from powermem_cli.cli.options import (
 from powermem_cli.cli.session import Run, command
 from powermem_cli.errors import UsageError
 
+READ: Final = "What is read"
+AGAIN: Final = "What is known already"
+JOB: Final = "The run"
 GROUPS = 4  # groups of records that are under way at once: what waits for a provider is among them
 
 
@@ -37,88 +42,141 @@ def add(
     ] = None,
     file: Annotated[
         Optional[list[str]],
-        typer.Option("-f", "--file", metavar="PATH", help="A file of records, or a quoted glob (may be repeated)."),
+        typer.Option(
+            "-f",
+            "--file",
+            metavar="PATH",
+            help="A file of records, or a quoted glob (may be repeated).",
+            rich_help_panel=READ,
+        ),
     ] = None,
     format_: Annotated[
         str,
         typer.Option(
-            "--format", metavar="NAME", help="auto, jsonl, json, csv, tsv, text, chatgpt, claude, mem0 or powermem."
+            "--format",
+            metavar="NAME",
+            help="auto, jsonl, json, csv, tsv, text, chatgpt, claude, mem0 or powermem.",
+            rich_help_panel=READ,
         ),
     ] = "auto",
     user: User = None,
     agent: Agent = None,
     run_id: RunId = None,
     metadata: Annotated[
-        Optional[str], typer.Option("--metadata", metavar="JSON", help="For records that lack it.")
+        Optional[str],
+        typer.Option("--metadata", metavar="JSON", help="For records that lack it.", rich_help_panel=SCOPE),
     ] = None,
     infer: Annotated[
         Optional[bool],
-        typer.Option("--infer/--no-infer", help="Keep what users said, each thing once; or every record as it is."),
+        typer.Option(
+            "--infer/--no-infer",
+            help="Keep what users said, each thing once; or every record as it is.",
+            rich_help_panel=SCOPE,
+        ),
     ] = None,
     mapping: Annotated[
         Optional[str],
-        typer.Option("--map", metavar="FIELD=COLUMN,…", help="memory=note,user_id=customer,metadata.x=col"),
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN,...",
+            help="memory=note,user_id=customer,metadata.x=col",
+            rich_help_panel=READ,
+        ),
     ] = None,
     delimiter: Annotated[
-        Optional[str], typer.Option("--delimiter", metavar="C", help="Of CSV; found in the header by default.")
+        Optional[str],
+        typer.Option("--delimiter", metavar="C", help="Of CSV; found in the header by default.", rich_help_panel=READ),
     ] = None,
     encoding: Annotated[
-        Optional[str], typer.Option("--encoding", metavar="NAME", help="Of the input; UTF-8 by default.")
+        Optional[str],
+        typer.Option("--encoding", metavar="NAME", help="Of the input; UTF-8 by default.", rich_help_panel=READ),
     ] = None,
     key: Annotated[
         str,
         typer.Option(
             "--key",
-            metavar="auto|content|FIELD|position",
-            help="By what a record is known again: its own id, else what it says (auto); what it says, whatever its id "
-            "(content); a field, as order_id or metadata.order (records without it are rejected); or where it stands "
-            "in its file (position): with --no-infer every line is a memory of its own, even one that repeats "
-            "another, and a file may grow, be renamed or compressed, but not be sorted anew or get lines in between, "
-            "or those come in once more; not for pipes.",
+            metavar="HOW",
+            help="What a record is known again by: auto (its id, else what it says), content, position (with --no-infer), "
+            "or the name of a field.",
+            rich_help_panel=AGAIN,
         ),
     ] = "auto",
     on_change: Annotated[
-        str, typer.Option("--on-change", metavar="HOW", help="A known key says something new: update, skip or add.")
+        str,
+        typer.Option(
+            "--on-change",
+            metavar="HOW",
+            help="A known key says something new: update, skip or add.",
+            rich_help_panel=AGAIN,
+        ),
     ] = "update",
     concurrency: Concurrency = "auto",
     batch_size: Annotated[
-        int, typer.Option("--batch-size", metavar="N", min=1, max=4096, help="Records that are worked on together.")
+        int,
+        typer.Option(
+            "--batch-size",
+            metavar="N",
+            min=1,
+            max=4096,
+            help="Records that are worked on together.",
+            rich_help_panel=CALLS,
+        ),
     ] = 1024,
     rpm: Rpm = None,
     tpm: Tpm = None,
     retries: Retries = None,
     max_failures: Annotated[
-        str, typer.Option("--max-failures", metavar="N|P%|none", help="Stop when more than this failed.")
+        str,
+        typer.Option(
+            "--max-failures", metavar="N|P%|none", help="Stop when more than this failed.", rich_help_panel=JOB
+        ),
     ] = "20%",
     deadline: Annotated[
-        Optional[str], typer.Option("--deadline", metavar="DURATION", help="Start no new record after 90s, 15m, 2h.")
+        Optional[str],
+        typer.Option(
+            "--deadline", metavar="DURATION", help="Start no new record after 90s, 15m, 2h.", rich_help_panel=JOB
+        ),
     ] = None,
     limit: Annotated[
-        Optional[int], typer.Option("--limit", metavar="N", min=1, help="Start no more records than this.")
+        Optional[int],
+        typer.Option("--limit", metavar="N", min=1, help="Start no more records than this.", rich_help_panel=JOB),
     ] = None,
     checkpoint: Annotated[
-        Optional[str], typer.Option("--checkpoint", metavar="PATH", help="Instead of the job's own.")
+        Optional[str],
+        typer.Option("--checkpoint", metavar="PATH", help="Instead of the job's own.", rich_help_panel=JOB),
     ] = None,
-    job: Annotated[Optional[str], typer.Option("--job", metavar="NAME", help="A name for this job.")] = None,
+    job: Annotated[
+        Optional[str], typer.Option("--job", metavar="NAME", help="A name for this job.", rich_help_panel=JOB)
+    ] = None,
     rejects: Annotated[
-        Optional[str], typer.Option("--rejects", metavar="PATH", help="Instead of the job's own.")
+        Optional[str], typer.Option("--rejects", metavar="PATH", help="Instead of the job's own.", rich_help_panel=JOB)
     ] = None,
     no_resume: Annotated[
-        bool, typer.Option("--no-resume", help="Read all again; what is known is still not added twice.")
+        bool,
+        typer.Option(
+            "--no-resume", help="Read all again; what is known is still not added twice.", rich_help_panel=AGAIN
+        ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Do all again, whatever is known: what was deleted comes back, what is there is renewed."
+            "--force",
+            help="Do all again, whatever is known: what was deleted comes back, what is there is renewed.",
+            rich_help_panel=AGAIN,
         ),
     ] = False,
     if_locked: Annotated[
         str,
         typer.Option(
-            "--if-locked", metavar="HOW", help="Another run of this job is under way: fail, wait (for it) or skip."
+            "--if-locked",
+            metavar="HOW",
+            help="Another run of this job is under way: fail, wait (for it) or skip.",
+            rich_help_panel=JOB,
         ),
     ] = "fail",
-    progress: Annotated[str, typer.Option("--progress", metavar="HOW", help="auto, bar, log or none.")] = "auto",
+    progress: Annotated[
+        str, typer.Option("--progress", metavar="HOW", help="auto, bar, log or none.", rich_help_panel=JOB)
+    ] = "auto",
     dry_run: DryRun = False,
 ) -> Exit | None:
     """Remember one text, or every record of files and pipes."""
@@ -212,6 +270,8 @@ def _key(text: str) -> str:
 
 
 def _path(text: str | None) -> Path | None:
+    if text in {"", "-"}:
+        raise UsageError("--rejects and --checkpoint take the name of a file", hint="stdout is for results")
     return None if text is None else Path(text)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from powermem_cli.accounts import as_json, in_words
 from powermem_cli.batch import STATUSES, Handful
-from powermem_cli.cli.exits import Exit, exit_of, stop_reason_of
+from powermem_cli.cli.exits import Exit, exit_of, gravest, gravest_error, stop_reason_of
 from powermem_cli.cli.session import Run, counted, error_as_json
 from powermem_cli.failed import PARKED_AFTER
 from powermem_cli.ingestion import Ingestion, Report
@@ -16,23 +16,26 @@ from powermem_cli.model import Outcome, Record, Rejected
 from powermem_cli.output.console import is_terminal, marks_for
 from powermem_cli.output.json import write_lines
 from powermem_cli.output.progress import Mode, progress_for
+from powermem_cli.output.safe import safe
+
+_STOPPED: Final = {
+    "output": Exit.STORE,
+    "deadline": Exit.LATER,
+    "signal": Exit.LATER,
+    "too_many_failures": Exit.NEGATIVE,
+}
 
 
 def exit_of_report(report: Report) -> Exit:
-    """If several apply: what ended the run, then what became of the records."""
-    by_status = report.tally.by_status
-    if report.error is not None:
-        return exit_of(report.error)
-    if report.stop_reason == "output":
-        return Exit.STORE
-    if report.stop_reason in {"deadline", "signal"}:
-        return Exit.LATER
-    if report.stop_reason == "too_many_failures":
-        return Exit.NEGATIVE
+    """Of all that applies, the gravest."""
+    read, by_status = report.tally.read, report.tally.by_status
     bad = by_status["rejected"] + by_status["failed"]
-    if bad:
-        return Exit.NEGATIVE if bad == report.tally.read else Exit.PARTIAL
-    return Exit.DONE
+    applies = [_STOPPED.get(report.stop_reason, Exit.DONE)]
+    # An input that can't be read, after others were: 2 would say that nothing was started.
+    applies += [Exit.PARTIAL if code == Exit.USAGE and read else code for code in map(exit_of, report.errors)]
+    if bad and report.stop_reason == "end":
+        applies.append(Exit.NEGATIVE if bad == read else Exit.PARTIAL)
+    return gravest(applies)
 
 
 class Reporter:
@@ -77,17 +80,26 @@ class Reporter:
         run = self._run
         for warning in report.warnings:
             run.note(f"warning: {warning}")
-        if report.error is not None:
-            run.say_error(report.error)
+        for error in report.errors:
+            run.say_error(error)
         done = summary["exit_code"] == Exit.DONE
         if not run.quiet or not done:
             mark = marks_for(run.stderr).done if done else ""
-            line = _summary_line(report, mark, says_no_llm=says_no_llm)
+            line = _summary_line(report, mark) + self._remarks(report, says_no_llm=says_no_llm)
             run.say(line + self._about_failed(report, summary["job"]) + self._about_rejects(report.rejects))
         if self.lost is not None:
             raise self.lost
         if run.form != "auto":
             run.write_json(summary)
+
+    def _remarks(self, report: Report, *, says_no_llm: bool) -> str:
+        """Lines of their own for a person, in brackets behind the one line that a log gets."""
+        tally = report.tally
+        said = [f"{tally.undated:,} without a time"] if tally.undated else []
+        if says_no_llm and tally.memories:
+            said.append("no LLM is configured: kept what users said")
+        form = "\n  {}" if is_terminal(self._run.stderr) else " ({})"
+        return "".join(form.format(remark) for remark in said)
 
     def _about_failed(self, report: Report, job: str) -> str:
         said = ""
@@ -102,7 +114,7 @@ class Reporter:
             return ""
         if is_terminal(self._run.stderr):
             return f"\n  {self._first_trouble}\n  set aside: {path}\n  mend them there, then: powermem add -f {path}"
-        return f" ({self._first_trouble}; set aside in {path})"
+        return f" ({safe(f'{self._first_trouble}; set aside in {path}', single_line=True)})"
 
 
 def _first_trouble(handful: Handful) -> str | None:
@@ -132,6 +144,11 @@ def _outcome_line(outcome: Outcome) -> dict[str, Any]:
     line |= {"key": record.key, "status": outcome.status}
     if outcome.effects:
         line["memories"] = [{"id": e.id, "event": e.event, "memory": e.memory} for e in outcome.effects]
+    cost = outcome.cost
+    if cost.attempts:  # of an LLM; embeddings are asked for many records at once
+        tokens = {"prompt": cost.prompt_tokens, "completion": cost.completion_tokens}
+        line |= {"attempts": cost.attempts, "tokens": tokens}
+    line["ms"] = cost.ms
     if outcome.notes:
         line["notes"] = list(outcome.notes)
     if outcome.error is not None:
@@ -156,26 +173,26 @@ def summary_of(report: Report, job: str, *, signalled: int | None = None) -> dic
     summary |= {"to_retry": report.to_retry, "parked": report.parked}
     summary |= as_json(report.spent)
     summary["rejects"] = None if report.rejects is None else str(report.rejects)
-    if report.error is not None:
-        summary["error"] = error_as_json(report.error)
-    reason = report.stop_reason if report.error is None else stop_reason_of(report.error)
+    error = gravest_error(report.errors)
+    if error is not None:
+        summary["error"] = error_as_json(error)
+    reason = report.stop_reason if error is None else stop_reason_of(error)
     code = int(exit_of_report(report))
     if signalled is not None:
         reason, code = "signal", 128 + signalled
     return {**summary, "stop_reason": reason, "exit_code": code}
 
 
-def _summary_line(report: Report, mark: str, *, says_no_llm: bool) -> str:
+def _summary_line(report: Report, mark: str) -> str:
     tally = report.tally
+    if not tally.read and report.stop_reason == "end":
+        return f"{mark} nothing new to read".strip()
     parts = [f"{tally.by_status['added']:,} added ({counted(tally.memories, 'memory', 'memories')})"]
     parts += [
         f"{tally.by_status[status]:,} {status.replace('_', ' ')}" for status in STATUSES[1:] if tally.by_status[status]
     ]
     rate = tally.read / report.seconds if report.seconds > 0 else 0.0
-    notes: Sequence[str] = ["no LLM is configured: kept what users said"] if says_no_llm and tally.memories else []
-    undated = [f"{tally.undated:,} without a time"] if tally.undated else []
-    tail = "".join(f" ({note})" for note in [*undated, *notes])
     stopped = "" if report.stop_reason == "end" else f" · stopped: {report.stop_reason.replace('_', ' ')}"
     took = " · ".join(filter(None, [f"{report.seconds:.1f} s", f"{rate:,.0f}/s", in_words(report.spent)]))
-    line = f"{mark} {' · '.join(parts)}   {took}{stopped}{tail}"
+    line = f"{mark} {' · '.join(parts)}   {took}{stopped}"
     return line.strip()

@@ -136,7 +136,10 @@ def _guessed(estimate: Estimate) -> str:
 
 
 def ingest(run: Run, inputs: Sequence[str], options: AddOptions) -> Exit:
-    """Run a job over *inputs*, to its end or to what ends it before. Raises Locked."""
+    """Run a job over *inputs*, to its end or to what ends it before. Raises Locked, UsageError."""
+    from powermem_cli.cli.places import check_places  # noqa: PLC0415 - `--help` does without
+
+    check_places(inputs, options.checkpoint, options.rejects)
     try:
         return run.with_memory(lambda memory: _Ingesting(run, inputs, options, memory).job())
     except Locked as error:
@@ -209,9 +212,10 @@ class _Ingesting:
         """
         from powermem_cli.checkpoint import check_job_name, job_name  # noqa: PLC0415
 
-        name = check_job_name(self._options.job) if self._options.job else job_name(self._inputs, store_id)
+        job = self._options.job
+        name = job_name(self._inputs, store_id) if job is None else check_job_name(job)
         yield name
-        if not self._options.job and list(self._inputs) == ["-"] and self._options.if_locked == "fail":
+        if job is None and list(self._inputs) == ["-"] and self._options.if_locked == "fail":
             yield from (f"{name}-{number}" for number in range(2, MOST_PIPES + 1))
 
     def _job_of(self, name: str, store_id: str) -> Job:
@@ -282,7 +286,7 @@ def _kept(job: Job, report: Report, caught: int | None) -> tuple[Report, dict[st
     try:
         job.keep_summary({**summary, "ended_at": times.format_time(times.now())})
     except StoreError as error:
-        report = replace(report, error=report.error or error)
+        report = replace(report, errors=(*report.errors, error))
     return report, summary_of(report, job.name, signalled=caught)
 
 

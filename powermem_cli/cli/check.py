@@ -19,7 +19,11 @@ _WORST_FIRST: Final = (Exit.BUG, Exit.STORE, Exit.SETUP, Exit.LATER, Exit.NEGATI
 
 @command
 def check(run: Run, retries: Retries = 2) -> Exit:
-    """See whether all is in order: settings, keys, one call to each provider, store, files, disk, running jobs."""
+    """See whether all is in order: settings, providers, store, disk.
+
+    It makes one call to each provider; also looked at: keys, permissions of files, running jobs, and which powermem
+    Python imports.
+    """
     import asyncio  # noqa: PLC0415 - `--help` does without
 
     from powermem_cli.output.cells import write_cells  # noqa: PLC0415

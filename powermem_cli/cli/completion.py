@@ -12,8 +12,15 @@ MOST: Final = 200  # more than that nobody reads
 
 def complete_user(context: typer.Context, incomplete: str) -> list[str]:
     """Users of a store in a file, which is only read; one on a server is not asked."""
+    from powermem_cli.cli.users import users_of  # noqa: PLC0415 - only Tab needs it
+    from powermem_cli.config import load_settings  # noqa: PLC0415
+
+    given: dict[str, Any] = context.params
     try:
-        return _users(context, incomplete)
+        settings = load_settings(
+            db=given.get("db"), env_file=given.get("env_file"), config_file=given.get("config"), environ=os.environ
+        )
+        return [name for name in users_of(settings.config) if name.startswith(incomplete)][:MOST]
     except Exception:  # noqa: BLE001 - what is wrong, the command itself says; here it would garble the line
         return []
 
@@ -26,32 +33,3 @@ def complete_job(incomplete: str) -> list[str]:
         return [job.name for job in all_jobs(state_folder() / "jobs") if job.name.startswith(incomplete)]
     except Exception:  # noqa: BLE001
         return []
-
-
-def _users(context: typer.Context, incomplete: str) -> list[str]:
-    import asyncio  # noqa: PLC0415
-
-    from powermem_cli.cli.access import accessing  # noqa: PLC0415
-    from powermem_cli.config import load_settings  # noqa: PLC0415
-    from powermem_cli.stores import create_store  # noqa: PLC0415
-    from powermem_cli.stores.base import EVERYTHING  # noqa: PLC0415
-
-    given: dict[str, Any] = context.params
-    config = load_settings(
-        db=given.get("db"), env_file=given.get("env_file"), config_file=given.get("config"), environ=os.environ
-    ).config
-    if config.vector_store.provider != "sqlite":
-        return []
-    choice = accessing(config, "read").vector_store
-
-    async def names() -> list[str]:
-        store = create_store(choice.provider, choice.options)
-        await store.open(None)
-        try:
-            counted = await store.tally("user_id", EVERYTHING)
-        finally:
-            await store.close()
-        users = sorted(name for name in counted if isinstance(name, str) and name.startswith(incomplete))
-        return [name for name in users if name.isprintable()][:MOST]
-
-    return asyncio.run(names())

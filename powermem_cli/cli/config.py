@@ -16,7 +16,7 @@ app = typer.Typer(
     help="Settings: write them, see where each comes from, check them.", no_args_is_help=True, rich_markup_mode=None
 )
 
-Llm = Annotated[Optional[str], typer.Option("--llm", metavar="NAME", help="Who finds facts: openai, ollama, …; none.")]
+Llm = Annotated[Optional[str], typer.Option("--llm", metavar="NAME", help="Who finds facts: openai, ollama, or none.")]
 LlmModel = Annotated[Optional[str], typer.Option("--llm-model", metavar="NAME", help="Its model.")]
 Embedder = Annotated[
     Optional[str], typer.Option("--embedder", metavar="NAME", help="Who makes texts comparable: local is built in.")
@@ -40,7 +40,10 @@ def init(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="The file to write.")] = Path(".env"),
     dry_run: DryRun = False,
 ) -> None:
-    """Write a .env for you alone: asks in a terminal, takes flags in a script. A key is never taken from a flag."""
+    """Write a .env for you alone: asks in a terminal, else takes flags.
+
+    A key is never taken from a flag.
+    """
     given = {
         "LLM_PROVIDER": llm,
         "LLM_MODEL": llm_model,
@@ -91,7 +94,8 @@ def _asked(run: Run) -> dict[str, str | None]:
 
 def _ask_one_of(run: Run, title: str, known: tuple[str, ...], default: str) -> str:
     while True:
-        answer = (_ask(run, f"{title} ({', '.join(known)}) [{default}]") or default).lower()
+        run.say(f"{title}? {', '.join(known)}")
+        answer = (_ask(run, f"[{default}]") or default).lower()
         if answer in known:
             return answer
         run.say(f"  {did_you_mean(answer, known)}")
@@ -184,7 +188,7 @@ def show(
     name: Annotated[Optional[str], typer.Argument(metavar="[NAME]", help="Only this one, as in llm.model.")] = None,
     origin: Annotated[bool, typer.Option("--origin", help="Where each value comes from, too.")] = False,
 ) -> None:
-    """Show the settings in force. A secret is shown by its ends only."""
+    """Show the settings in force; of a secret only its ends."""
     from powermem_cli.output.cells import write_cells  # noqa: PLC0415 - `--help` does without
 
     chosen = [setting for setting in run.settings.shown if name in {None, setting.name}]
@@ -225,7 +229,7 @@ def path(run: Run) -> None:
 @app.command("validate")
 @command
 def validate(run: Run) -> Exit | None:
-    """See whether the settings can be used, without asking anybody: names, values, options of the providers."""
+    """See whether the settings can be used, without asking anybody."""
     from powermem_cli.providers import create_embedder, create_llm, create_reranker  # noqa: PLC0415
     from powermem_cli.stores import create_store  # noqa: PLC0415
 

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Final, Optional
 
 import typer
 
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, DryRun, IdFile, RunId, User, given_ids
+from powermem_cli.cli.options import (
+    Agent,
+    DryRun,
+    FilterJson,
+    IdFile,
+    RunId,
+    Since,
+    Until,
+    User,
+    Where,
+    given_ids,
+    parse_filters,
+)
 from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.trash import trash_folder
+from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import UsageError
 from powermem_cli.output.safe import safe
 
@@ -27,15 +41,31 @@ def delete(
     user: User = None,
     agent: Agent = None,
     run_id: RunId = None,
+    where: Where = None,
+    filter_json: FilterJson = None,
+    since: Since = None,
+    until: Until = None,
     dry_run: DryRun = False,
+    no_trash: Annotated[bool, typer.Option("--no-trash", help="With --all: for good, nothing to bring back.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="With --all: for good, with all traces, in history and trash too.")
+    ] = False,
 ) -> Exit | None:
-    """Forget memories, for good: by their ids, or all of a scope."""
+    """Forget memories: by their ids, or all of a scope.
+
+    What --all deletes is kept in the trash for 30 days: powermem trash restore.
+    """
+    filters = parse_filters(where, filter_json, since, until)
     if all_:
         if ids or file:
             raise UsageError("--all and ids exclude each other")
-        return _delete_all(run, {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}, dry_run)
-    if run_id is not None:
-        raise UsageError("--run goes with --all")
+        if purge and filters is not None:
+            raise UsageError("--purge goes with a whole scope: leave out the filters")
+        scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
+        way = "purge" if purge else "for good" if no_trash else "to trash"
+        return _delete_all(run, scope, filters, where, dry_run, way)
+    if run_id is not None or filters is not None or no_trash or purge:
+        raise UsageError("--run, filters, --no-trash and --purge go with --all")
     return _delete_ids(run, given_ids(ids, file, run.stdin), run.user(user), agent, dry_run)
 
 
@@ -58,25 +88,64 @@ def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None
     return Exit.NEGATIVE if missing else None
 
 
-def _delete_all(run: Run, scope: dict[str, str | None], dry_run: bool) -> Exit | None:
-    named = " ".join(f"{name}={value!r}" for name, value in scope.items() if value is not None) or "the whole store"
+def _delete_all(
+    run: Run,
+    scope: dict[str, str | None],
+    filters: dict[str, Any] | None,
+    named: list[str] | None,
+    dry_run: bool,
+    way: str,
+) -> Exit | None:
+    """*filters* are all there are, *named* those of --where as they were given."""
 
-    async def work(memory: Any) -> tuple[int, bool]:
-        number = await memory.count(**scope)
-        if dry_run or not number:
-            return number, True
-        samples = (await memory.get_all(**scope, limit=SAMPLES))["results"]
-        shown = [safe(row["memory"], single_line=True)[:LONGEST] for row in samples]
-        if not run.confirm(f"forget {counted(number, 'memory', 'memories')} of {named}", [*shown, "…"][:number]):
-            return 0, False
-        return int((await memory.delete_all(**scope))["deleted"]), True
+    async def work(store: Any) -> Any:
+        from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
+        from powermem_cli.rules import check_scope  # noqa: PLC0415
+        from powermem_cli.stores.base import Where as Wanted  # noqa: PLC0415
+        from powermem_cli.trash import Deleted  # noqa: PLC0415
 
-    number, agreed = run.with_memory(work, "write")
-    if not agreed:
+        wanted = Wanted(check_scope(**scope), parse_filter(filters))
+        number = await store.count(wanted)
+        if dry_run or (not number and way != "purge"):
+            return Deleted(None, number, 0)
+        if not await _agreed(run, store, wanted, number, way):
+            return None
+        return await _carry_out(run, store, wanted, way)
+
+    deleted = run.with_store(work, "write")
+    if deleted is None:
         run.note("nothing was deleted")
         return Exit.NEGATIVE
-    _report(run, number, dry_run, {})
+    more = {"left": deleted.left, "trash": deleted.name}
+    _report(run, deleted.number, dry_run, {} if dry_run else more)
+    if not deleted.number and not deleted.left:
+        note_nothing(run, "no memories here", scope["user_id"], named)
     return None
+
+
+async def _agreed(run: Run, store: Any, wanted: Any, number: int, way: str) -> bool:
+    samples = [safe(row.text, single_line=True)[:LONGEST] for row in await store.find(wanted, limit=SAMPLES)]
+    whose = " ".join(f"{name}={value!r}" for name, value in wanted.scope._asdict().items() if value is not None)
+    named = f"{whose or 'the whole store'}{'' if wanted.filter is None else ', filtered'}"
+    what = f"forget {counted(number, 'memory', 'memories')} of {named}{_HOW[way]}"
+    return run.confirm(what, [*samples, "..."][:number])
+
+
+_HOW: Final = {"purge": ", with every trace and for good", "for good": ", for good", "to trash": ""}
+
+
+async def _carry_out(run: Run, store: Any, wanted: Any, way: str) -> Any:
+    from powermem_cli.trash import Deleted, Trash  # noqa: PLC0415 - `--help` does without
+
+    trash = Trash(trash_folder(run), store)
+    if way == "to trash":
+        return await trash.delete(wanted)
+    if way == "for good":
+        return Deleted(None, await store.delete(wanted), 0)
+    number = await trash.purge(wanted.scope)
+    if hasattr(store, "scrub"):  # a server reuses the room of its rows by itself
+        await store.scrub()
+    return Deleted(None, number, 0)
 
 
 def _report(run: Run, number: int, dry_run: bool, more: dict[str, Any]) -> None:
@@ -84,3 +153,7 @@ def _report(run: Run, number: int, dry_run: bool, more: dict[str, Any]) -> None:
         run.write_json({"deleted": 0 if dry_run else number, "dry_run": dry_run, **more})
     else:
         run.note(f"{number:,} would be deleted (dry run)" if dry_run else f"{number:,} deleted")
+        if more.get("left"):
+            run.note(f"{more['left']:,} were changed meanwhile, and are left")
+        if more.get("trash"):
+            run.note(f"to bring them back: powermem trash restore {more['trash']}")

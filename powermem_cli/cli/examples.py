@@ -21,11 +21,19 @@ EXAMPLES: Final = {
         "powermem search \"food\" -u ana -k 5 --json | jq -r '.results[].memory'",
         "powermem search -f questions.jsonl --jsonl > answers.jsonl",
     ),
+    "get": ("powermem get 228140915712000000",),
+    "update": (
+        'powermem update 228140915712000000 "Anna prefers coffee now"',
+        'powermem update 228140915712000000 --metadata \'{"topic": "drinks"}\'',
+    ),
     "list": (
         "powermem list --user ana --since 7d",
         "powermem list --where category=food --jsonl --all > food.jsonl",
     ),
     "delete": ("powermem delete --all --user anna",),
+    "trash restore": ("powermem trash restore",),
+    "db backup": ("powermem db backup powermem-copy.db",),
+    "db reembed": ("powermem db reembed",),
     "history": ("powermem history 228140915712000000 --user anna",),
     "export": (
         "powermem export -o memories.jsonl",
@@ -33,6 +41,9 @@ EXAMPLES: Final = {
         "powermem export --vectors | powermem import - --db other.db",
     ),
     "import": ("powermem import memories.jsonl --db copy.db",),
+    "jobs": ("powermem jobs list",),
+    "check": ("powermem check",),
+    "db": ("powermem db verify",),
     "config": (
         "powermem config init --llm openai",
         "powermem config show --origin",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from enum import IntEnum
 from typing import Final, TextIO
@@ -39,7 +40,7 @@ MEANINGS: Final = {
     Exit.DONE: "done; also when there was nothing new, or nothing found",
     Exit.NEGATIVE: "no: the id is not there, every record failed, too many failed, --fail-if-empty",
     Exit.USAGE: "the command is wrong; nothing was started",
-    Exit.PARTIAL: "the end was reached, but records were rejected or failed",
+    Exit.PARTIAL: "the end was reached, but records were rejected or failed; or an input behind others can't be read",
     Exit.SETUP: "a person must act: a key, a quota, a model, or its dimensions are not those of the store",
     Exit.STORE: "a person must act: the store is damaged, full, or not permitted",
     Exit.BUG: "a promise of ours is broken: please report",
@@ -71,6 +72,22 @@ _STOP_REASON_OF: tuple[tuple[type[PowerMemError], str], ...] = (
     (ProviderRefused, "auth"),
     (ProviderError, "provider"),
 )
+
+
+_GRAVEST_FIRST: Final = (
+    *(Exit.BUG, Exit.STORE, Exit.SETUP, Exit.LATER, Exit.USAGE),
+    *(Exit.PARTIAL, Exit.NEGATIVE, Exit.DONE),
+)
+
+
+def gravest(codes: Iterable[Exit]) -> Exit:
+    """The one to end with if several apply: what a person must act on before what a script may try again."""
+    return min(codes, key=_GRAVEST_FIRST.index, default=Exit.DONE)
+
+
+def gravest_error(errors: Iterable[PowerMemError]) -> PowerMemError | None:
+    """Of several of a kind the first."""
+    return min(errors, key=lambda error: _GRAVEST_FIRST.index(exit_of(error)), default=None)
 
 
 def stop_reason_of(error: PowerMemError) -> str:

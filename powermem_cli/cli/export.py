@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
 
@@ -14,6 +13,7 @@ import typer
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
 from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def export(
         Optional[str], typer.Option("-o", "--output", metavar="FILE", help="Into this file; without, to stdout.")
     ] = None,
     format_: Annotated[
-        Optional[Literal["jsonl", "csv"]],
-        typer.Option("--format", help="jsonl, which import reads; csv: memories alone. By the name of FILE."),
+        Optional[Literal["jsonl", "csv", "parquet"]],
+        typer.Option("--format", help="jsonl: all there is; csv, parquet: memories alone. By the name of FILE."),
     ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="With the vectors, so that none are made anew.")] = False,
     user: User = None,
@@ -44,22 +44,27 @@ def export(
     since: Since = None,
     until: Until = None,
 ) -> Exit | None:
-    """Write memories to a file, as they are at one moment; of the whole store with their history and what is done."""
+    """Write memories to a file, as they are at one moment.
+
+    Of the whole store their history goes along, and which records are done.
+    """
     from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
     from powermem_cli.moving import export as lines  # noqa: PLC0415
     from powermem_cli.rules import check_scope  # noqa: PLC0415
     from powermem_cli.stores.base import Where as Wanted  # noqa: PLC0415
 
+    output = None if output == "-" else output
     scope = check_scope(run.user(user), agent, run_id)
     wanted = Wanted(scope, parse_filter(parse_filters(where, filter_json, since, until)))
-    is_csv = format_ == "csv" or (format_ is None and output is not None and output.lower().endswith(".csv"))
-    if is_csv and vectors:
+    layout = format_ or _layout_of(output)
+    if layout == "csv" and vectors:
         raise UsageError("a CSV file has no vectors", hint="leave out --vectors, or write JSON lines")
+    if layout == "parquet" and output is None:
+        raise UsageError("a Parquet file can't be written to a pipe", hint="name a file with --output")
 
     async def work(store: Any) -> int:
         number = 0
-        with _opened(output) as stream:
-            write = _csv_writer(stream) if is_csv else _line_writer(stream)
+        with _opened(output) as stream, _writing(layout, stream) as write:
             async for page in lines(store, wanted, vectors=vectors):
                 number += sum(line["type"] == "memory" for line in page)
                 write(page)
@@ -70,27 +75,40 @@ def export(
         run.write_json({"type": "export", "memories": number, "output": output})
     else:
         run.note(f"{counted(number, 'memory', 'memories')} exported{'' if output is None else f' to {output}'}")
+    if not number:
+        note_nothing(run, "no memories here", user, where)
     return None
+
+
+def _layout_of(output: str | None) -> str:
+    ending = "" if output is None else Path(output).suffix.lower()
+    return {".csv": "csv", ".parquet": "parquet"}.get(ending, "jsonl")
+
+
+def _writing(layout: str, stream: IO[bytes]) -> AbstractContextManager[Callable[[list[Line]], None]]:
+    """Gives a function that takes the pages of an export."""
+    if layout == "parquet":
+        from powermem_cli.parquet import writing  # noqa: PLC0415 - an extra
+
+        return writing(stream)
+    return nullcontext(_csv_writer(stream) if layout == "csv" else _line_writer(stream))
 
 
 @contextmanager
 def _opened(output: str | None) -> Iterator[IO[bytes]]:
     """FILE.partial until all is in it and on the disk, then FILE: nobody takes a part for the whole."""
-    from powermem_cli.files import open_private, sync_folder  # noqa: PLC0415
+    from powermem_cli.whole_file import whole_file  # noqa: PLC0415
 
     if output is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path = Path(output)
-    partial = path.with_name(f"{path.name}.partial")
+    if not path.name or path.is_dir():
+        raise UsageError(f"{output!r} is no name of a file", hint="name a file with --output, or - for stdout")
     try:
-        with open_private(partial, "w") as raw, os.fdopen(os.dup(raw.fileno()), "wb") as stream:
+        with whole_file(path) as stream:
             yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise UsageError(f"{output} can't be written: {error.strerror or error}") from error
 

@@ -66,15 +66,10 @@ def filters() -> Rows:
 
 
 def api() -> Rows:
-    """The methods of AsyncMemory, to be awaited; those of Memory are the same without `await`."""
-    import inspect  # noqa: PLC0415
+    """The Python API, made of its docstrings; in a pipe as Markdown."""
+    from powermem_cli.cli.reference import entries  # noqa: PLC0415
 
-    from powermem_cli.memory import AsyncMemory  # noqa: PLC0415
-
-    methods = inspect.getmembers(AsyncMemory, inspect.isfunction)
-    return [
-        (_signature(name, method), inspect.getdoc(method) or "") for name, method in methods if not name.startswith("_")
-    ]
+    return list(entries())
 
 
 TOPICS: Final[dict[str, Callable[[], Rows]]] = {
@@ -130,7 +125,7 @@ def help(
         typer.Argument(metavar="[TOPIC]", help=f"One of {', '.join(TOPICS)}.", autocompletion=complete_topic),
     ] = None,
 ) -> Exit | None:
-    """Explain exit-codes, env, formats, errors, filters, or the Python api."""
+    """Explain exit-codes, env, formats, errors, filters or the api."""
     if topic is None:
         rows = [(name, (read.__doc__ or "").strip()) for name, read in TOPICS.items()]
         _show(run, "topics", "powermem help TOPIC, where TOPIC is one of:", rows)
@@ -145,22 +140,16 @@ def _show(run: Run, topic: str, heading: str, rows: Rows) -> None:
     import textwrap  # noqa: PLC0415
 
     from powermem_cli.output.cells import write_cells  # noqa: PLC0415
-    from powermem_cli.output.console import is_terminal, width_of  # noqa: PLC0415
+    from powermem_cli.output.console import encodable, is_terminal, width_of  # noqa: PLC0415
 
     if run.form != "auto":
         run.write_json({"topic": topic, "entries": [{"name": name, "text": text} for name, text in rows]})
         return
-    if is_terminal(run.stdout):
+    if is_terminal(run.stdout) and topic != "api":
         print(textwrap.fill(heading, width_of(run.stdout, run.environ)) + "\n", file=run.stdout)
     if topic == "api":
-        for name, text in rows:
-            print(f"{name}\n    " + text.replace("\n", "\n    ") + "\n", file=run.stdout)
+        from powermem_cli.cli.reference import as_markdown  # noqa: PLC0415
+
+        print(encodable(as_markdown(), run.stdout), end="", file=run.stdout)
     else:
         write_cells(("", ""), rows, run.stdout, run.environ)
-
-
-def _signature(name: str, method: Callable[..., object]) -> str:
-    import inspect  # noqa: PLC0415
-
-    shown = str(inspect.signature(method)).replace("(self, ", "(").replace("(self)", "()")
-    return f"{name}{shown}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -23,7 +24,10 @@ MOST_SHOWN: Final = 10
 def import_(
     run: Run, file: Annotated[str, typer.Argument(metavar="FILE", help="What export wrote; - reads it from stdin.")]
 ) -> Exit | None:
-    """Take in what export wrote, ids and times as they were. Twice is once: what is there already stays as it is."""
+    """Take in what export wrote: the same ids, times, history.
+
+    Twice is once: what is there already stays as it is.
+    """
     import asyncio  # noqa: PLC0415 - `--help` does without
 
     from powermem_cli.output.progress import progress_for  # noqa: PLC0415
@@ -34,15 +38,16 @@ def import_(
         progress.update(taken.bytes_read, {"added": taken.added, "rejected": taken.rejected})
 
     with _opened(file, run.stdin) as stream:
-        progress.start(None if file == "-" else Path(file).stat().st_size, file)
+        is_lines = file != "-" and isinstance(stream, BufferedReader)
+        progress.start(Path(file).stat().st_size if is_lines else None, file)
         try:
             taken = asyncio.run(_take_in(run, stream, report))
         finally:
             progress.finish()
-    return _tell(run, taken)
+    return tell(run, taken)
 
 
-async def _take_in(run: Run, stream: IO[bytes], report: Callable[[Taken], None]) -> Taken:
+async def _take_in(run: Run, stream: Iterable[bytes], report: Callable[[Taken], None]) -> Taken:
     from powermem_cli.moving import Import  # noqa: PLC0415
     from powermem_cli.providers import create_embedder  # noqa: PLC0415
     from powermem_cli.stores import create_store  # noqa: PLC0415
@@ -59,7 +64,8 @@ async def _take_in(run: Run, stream: IO[bytes], report: Callable[[Taken], None])
 
 
 @contextmanager
-def _opened(file: str, stdin: Any) -> Iterator[IO[bytes]]:
+def _opened(file: str, stdin: Any) -> Iterator[Iterable[bytes]]:
+    """The lines of the export."""
     if file == "-":
         yield stdin.buffer
         return
@@ -68,10 +74,15 @@ def _opened(file: str, stdin: Any) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}") from error
     with stream:
-        yield stream
+        if stream.peek(4).startswith(b"PAR1"):
+            from powermem_cli.parquet import lines_of  # noqa: PLC0415 - an extra
+
+            yield lines_of(Path(file))
+        else:
+            yield stream
 
 
-def _tell(run: Run, taken: Taken) -> Exit | None:
+def tell(run: Run, taken: Taken) -> Exit | None:
     code = None if taken.whole and not taken.rejected and not taken.conflicting else Exit.PARTIAL
     for number, why in taken.rejects[:MOST_SHOWN]:
         run.note(f"line {number}: {why}")

@@ -34,7 +34,7 @@ app = typer.Typer(
 
 @command
 def list_(run: Run) -> None:
-    """Show every job: whether it runs, how it last ended, and how many of its records still fail."""
+    """Show every job, how it last ended, and what still fails."""
     from powermem_cli.jobs import all_jobs  # noqa: PLC0415 - `--help` does without
     from powermem_cli.output.cells import write_cells  # noqa: PLC0415
 
@@ -45,7 +45,7 @@ def list_(run: Run) -> None:
         for job in jobs:
             run.write_json(_as_json(job))
     else:
-        header = ("job", "state", "last run (UTC)", "added", "rejected", "to retry", "parked")
+        header = ("job", "state", "last run (UTC)", "added", "rejected", "retry", "parked")
         write_cells(header, [_row(job) for job in jobs], run.stdout, run.environ)
         if not jobs:
             run.note("no jobs here")
@@ -53,7 +53,7 @@ def list_(run: Run) -> None:
 
 @command
 def show(run: Run, name: Name) -> None:
-    """Show a job: its last summary, its rejects, what of it failed and why, and who runs it."""
+    """Show a job: its last summary, rejects, and what failed and why."""
     from powermem_cli.jobs import find_job  # noqa: PLC0415 - `--help` does without
     from powermem_cli.output.cells import write_cells  # noqa: PLC0415
 
@@ -69,7 +69,10 @@ def show(run: Run, name: Name) -> None:
 
 @command
 def retry(run: Run, name: Name, dry_run: DryRun = False) -> Exit | None:
-    """Try all failed records of a job again, those that were parked too; the store is the one it was run with."""
+    """Try all failed records of a job again, parked ones too.
+
+    The store is the one it was run with.
+    """
     from powermem_cli.cli.add_run import AddOptions, ingest  # noqa: PLC0415 - `--help` does without
     from powermem_cli.jobs import database_of, find_job  # noqa: PLC0415
 
@@ -87,7 +90,10 @@ def retry(run: Run, name: Name, dry_run: DryRun = False) -> Exit | None:
 
 @command
 def forget(run: Run, name: Name, dry_run: DryRun = False) -> Exit | None:
-    """Remove what is kept about a job: checkpoint, rejects, failed records. What it added stays."""
+    """Remove what is kept about a job; what it added stays.
+
+    That is its checkpoint, its rejects and its failed records.
+    """
     from powermem_cli.jobs import find_job, forget as forget_job, kept_to_ourselves  # noqa: PLC0415
 
     job = find_job(_folder(run), name)
@@ -124,10 +130,15 @@ def _state(job: FoundJob) -> str:
     return str(job.summary.get("stop_reason", "never ended"))
 
 
+def _state_in_words(job: FoundJob) -> str:
+    state = _state(job)
+    return "done" if state == "end" else state.replace("_", " ")
+
+
 def _row(job: FoundJob) -> tuple[Any, ...]:
     last = job.summary
     ended = str(last.get("ended_at", ""))[:16].replace("T", " ")
-    return job.name, _state(job), ended, last.get("added"), last.get("rejected"), job.to_retry, job.parked
+    return job.name, _state_in_words(job), ended, last.get("added"), last.get("rejected"), job.to_retry, job.parked
 
 
 def _as_json(job: FoundJob) -> dict[str, Any]:
@@ -148,8 +159,8 @@ def _details(job: FoundJob) -> list[tuple[str, str]]:
     from powermem_cli.batch import STATUSES  # noqa: PLC0415 - `--help` does without
 
     last = job.summary
-    ended = " · ".join([f"{last[status]:,} {status.replace('_', ' ')}" for status in STATUSES if last.get(status)])
-    rows = [("job", job.name), ("state", _state(job) if job.holder is None else f"running: {job.holder}")]
+    ended = ", ".join([f"{last[status]:,} {status.replace('_', ' ')}" for status in STATUSES if last.get(status)])
+    rows = [("job", job.name), ("state", _state_in_words(job) if job.holder is None else f"running: {job.holder}")]
     rows += [("reads", str(name)) for name in job.about.get("inputs", [])]
     rows += [("store", str(job.about.get("database") or job.about.get("provider") or "not known"))]
     if last:

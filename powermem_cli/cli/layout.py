@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from typer.core import TyperCommand, TyperGroup
 
 from powermem_cli.cli.examples import EXAMPLES
 
 OPTIONS: Final = "Options"
+EVERYWHERE: Final = "Every command"  # the heading of what the front page explains, and commands only name
+_ALONE: Final = "powermem.alone"  # where the context keeps that nothing was asked for
+_RANGE: Final = re.compile(r"(?:; )?(?:[\d.]+<=)?x[<>]=[\d.]+")
+_NO_BREAK: Final = "\xa0"
 
 
 class Command(TyperCommand):
     """A command whose options stand under the headings they were given, and its examples before them."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         super().format_help_text(ctx, formatter)
         _write_examples(ctx.command_path, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        _write_options(self, ctx, formatter)
+        groups = _options(self, ctx)
+        shared = groups.pop(EVERYWHERE, [])
+        _write_options(groups, formatter)
+        if shared:
+            with formatter.section(f"{EVERYWHERE} (powermem --help explains them)"):
+                _write_names([names for names, _ in shared], formatter)
 
 
 class Group(TyperGroup):
     """The same for what has commands of its own; what each is for is never cut short."""
 
+    panels: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Heading → names of commands; without them all stand under one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[_ALONE] = not args
+        return super().parse_args(ctx, args)
+
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
         super().format_help_text(ctx, formatter)
         _write_examples(ctx.command_path, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
-        rows = [(name, (one.help or "").split("\n")[0]) for name, one in commands if not one.hidden]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-        _write_options(self, ctx, formatter)
+        width = max(map(len, self.commands))  # the same in all panels
+        for heading, names in (self.panels or {"Commands": self.list_commands(ctx)}).items():
+            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+            with formatter.section(heading):
+                formatter.write_dl([(f"{name:{width}}", (one.help or "").split("\n")[0]) for name, one in commands])
+        if ctx.meta.get(_ALONE):
+            formatter.write_paragraph()
+            formatter.write_text(f"What a command takes: {ctx.command_path} COMMAND --help")
+        else:
+            _write_options(_options(self, ctx), formatter)
 
 
 def _write_examples(path: str, formatter: Any) -> None:
@@ -45,14 +72,30 @@ def _write_examples(path: str, formatter: Any) -> None:
                 formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
-def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+def _options(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """Heading → names and explanations."""
     groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], OPTIONS: []}
     for parameter in command.get_params(ctx):
         heading = "Arguments" if parameter.param_type_name == "argument" else parameter.rich_help_panel or OPTIONS
         record = parameter.get_help_record(ctx)
         if record is not None:
-            groups.setdefault(heading, []).append(record)
+            names, explanation = record
+            # A number that is out of its range is told so; the help is no place for formulas.
+            groups.setdefault(heading, []).append((names, _RANGE.sub("", explanation).replace("  []", "")))
+    return groups
+
+
+def _write_options(groups: Mapping[str, Sequence[tuple[str, str]]], formatter: Any) -> None:
     for heading, rows in groups.items():
         if rows:
             with formatter.section(heading):
                 formatter.write_dl(rows)
+
+
+def _write_names(names: Sequence[str], formatter: Any) -> None:
+    indent = " " * formatter.current_indent
+    line = "  ".join(name.replace(" ", _NO_BREAK) for name in names)
+    filled = textwrap.fill(
+        line, formatter.width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
+    formatter.write(filled.replace(_NO_BREAK, " ") + "\n")

@@ -10,6 +10,7 @@ import typer
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
 from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import UsageError
 
 PAGE = 1000
@@ -61,5 +62,5 @@ def list_(
         return number
 
     if not run.with_memory(work, "read"):
-        run.note("no memories here")
+        note_nothing(run, "no memories here", user, where)
     return None

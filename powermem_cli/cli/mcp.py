@@ -20,7 +20,10 @@ def mcp(
     run_id: RunId = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Only search, list and get.")] = False,
 ) -> None:
-    """Serve memories to an agent over MCP on stdin and stdout: those of the user, agent or run named here, no others."""
+    """Serve memories to an agent over MCP, on stdin and stdout.
+
+    Those of the user, agent or run that is named here, no others.
+    """
     from powermem_cli.mcp_server import MemoryTools, serve  # noqa: PLC0415 - `--help` does without
     from powermem_cli.rules import check_scope  # noqa: PLC0415
 

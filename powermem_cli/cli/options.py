@@ -2,41 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Final, Optional
 
 import typer
 
 from powermem_cli.cli.completion import complete_user
 from powermem_cli.errors import UsageError
 
+SCOPE: Final = "Scope and filters"
+CALLS: Final = "Calls to providers"
+"""Headings in `--help`."""
+
 User = Annotated[
     Optional[str],
-    typer.Option("-u", "--user", "--user-id", metavar="ID", help="Whose memories.", autocompletion=complete_user),
+    typer.Option(
+        *("-u", "--user", "--user-id"),
+        metavar="ID",
+        help="Whose memories.",
+        autocompletion=complete_user,
+        rich_help_panel=SCOPE,
+    ),
 ]
-Agent = Annotated[Optional[str], typer.Option("-a", "--agent", "--agent-id", metavar="ID", help="Of which agent.")]
-RunId = Annotated[Optional[str], typer.Option("-r", "--run", "--run-id", metavar="ID", help="Of which run or session.")]
+Agent = Annotated[
+    Optional[str],
+    typer.Option("-a", "--agent", "--agent-id", metavar="ID", help="Of which agent.", rich_help_panel=SCOPE),
+]
+RunId = Annotated[
+    Optional[str],
+    typer.Option("-r", "--run", "--run-id", metavar="ID", help="Of which run or session.", rich_help_panel=SCOPE),
+]
 Where = Annotated[
     Optional[list[str]],
-    typer.Option("--where", metavar="KEY=VALUE", help="Only memories with this metadata (may be repeated)."),
+    typer.Option("--where", metavar="KEY=VALUE", help="With this metadata (may be repeated).", rich_help_panel=SCOPE),
 ]
 FilterJson = Annotated[
-    Optional[str], typer.Option("--filter", metavar="JSON", help='Only these: {"year": {"gte": 2024}}, AND, OR, NOT.')
+    Optional[str],
+    typer.Option(
+        "--filter", metavar="JSON", help='As {"year": {"gte": 2024}}: powermem help filters.', rich_help_panel=SCOPE
+    ),
 ]
 Since = Annotated[
-    Optional[str], typer.Option("--since", metavar="WHEN", help="Not older: 7d, 12h, 2026-03-01, or an RFC 3339 time.")
+    Optional[str],
+    typer.Option("--since", metavar="WHEN", help="Not older: 7d, 12h, 2026-03-01, RFC 3339.", rich_help_panel=SCOPE),
 ]
 Until = Annotated[
-    Optional[str], typer.Option("--until", metavar="WHEN", help="Not newer; a day is meant with all its hours.")
+    Optional[str],
+    typer.Option(
+        "--until", metavar="WHEN", help="Not newer; a day is meant with all its hours.", rich_help_panel=SCOPE
+    ),
 ]
 Concurrency = Annotated[
     str,
-    typer.Option("-c", "--concurrency", metavar="N|auto", help="Calls to a provider under way at once; auto: 4 to 32."),
+    typer.Option(
+        "-c", "--concurrency", metavar="N|auto", help="Under way at once; auto: 4 to 32.", rich_help_panel=CALLS
+    ),
 ]
-Rpm = Annotated[Optional[float], typer.Option("--rpm", metavar="N", min=0.001, help="At most so many calls a minute.")]
-Tpm = Annotated[Optional[float], typer.Option("--tpm", metavar="N", min=0.001, help="At most so many tokens a minute.")]
+Rpm = Annotated[
+    Optional[float],
+    typer.Option("--rpm", metavar="N", min=0.001, help="At most so many a minute.", rich_help_panel=CALLS),
+]
+Tpm = Annotated[
+    Optional[float],
+    typer.Option("--tpm", metavar="N", min=0.001, help="At most so many tokens a minute.", rich_help_panel=CALLS),
+]
 Retries = Annotated[
     Optional[int],
-    typer.Option("--retries", metavar="N", min=1, help="Calls in all where one fails for now: 6. A 429 is no failure."),
+    typer.Option(
+        "--retries", metavar="N", min=1, help="Calls in all where one fails for now: 6.", rich_help_panel=CALLS
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done, and do nothing.")]
 IdFile = Annotated[

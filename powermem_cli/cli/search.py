@@ -23,10 +23,12 @@ from powermem_cli.cli.options import (
     parse_filters,
 )
 from powermem_cli.cli.session import Run, command, counted, error_as_json
+from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import PowerMemError, UsageError
 
 Layout = Literal["table", "plain", "context", "json", "jsonl"]
-AT_ONCE = 16  # questions of a file that are answered together
+Mode = Literal["hybrid", "vector", "keyword"]
+AT_ONCE = 128  # questions of a file that are answered together: they are embedded in few calls, and read in parallel
 
 
 @command
@@ -56,6 +58,10 @@ def search(
     filter_json: FilterJson = None,
     since: Since = None,
     until: Until = None,
+    mode: Annotated[
+        Mode, typer.Option("--mode", help="By meaning and words, or by one alone; keyword embeds nothing.")
+    ] = "hybrid",
+    explain: Annotated[bool, typer.Option("--explain", help="Say how each score came about.")] = False,
     fail_if_empty: Annotated[bool, typer.Option("--fail-if-empty", help="Exit 1 if nothing is found.")] = False,
     layout: Annotated[
         Optional[Layout],
@@ -68,13 +74,14 @@ def search(
     """Find the memories that answer a question."""
     run.calling(rpm=rpm, tpm=tpm, retries=retries)
     run.lay_out(layout)
-    shared = {"filters": parse_filters(where, filter_json, since, until), "limit": limit, "threshold": threshold}
+    filters = parse_filters(where, filter_json, since, until)
+    shared = {"filters": filters, "limit": limit, "threshold": threshold, "mode": mode, "explain": explain}
     scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
     if file is not None:
         if query is not None:
             raise UsageError("a question and --file exclude each other")
         return _search_many(run, file, scope, shared, fail_if_empty)
-    if query is None:
+    if query is None or not query.strip():
         raise UsageError("what do you want to know?", hint='powermem search "what does she drink?" --user anna')
 
     async def work(memory: Any) -> dict[str, Any]:
@@ -82,9 +89,9 @@ def search(
         return found
 
     found = run.with_memory(work, "read")
-    run.show(found["results"], {"query": query, **found})
+    _show(run, found["results"], {"query": query, **found})
     if not found["results"]:
-        run.note("nothing found")
+        note_nothing(run, "nothing found", user, where)
     return Exit.NEGATIVE if fail_if_empty and not found["results"] else None
 
 
@@ -93,6 +100,8 @@ def _search_many(
 ) -> Exit | None:
     """One answer per line, in the order of the questions; a line that can't be answered says why."""
     import asyncio  # noqa: PLC0415 - `--help` does without
+
+    from powermem_cli.feed import Feed  # noqa: PLC0415
 
     failed = hits = 0
     answers: list[dict[str, Any]] = []
@@ -109,18 +118,27 @@ def _search_many(
             return {**question, "line": line, "error": error_as_json(error)}
         return {**question, **found}
 
-    async def work(memory: Any) -> None:
+    def put(answered: dict[str, Any]) -> None:
         nonlocal failed, hits
-        for group in _groups(_lines(run, file), AT_ONCE):
-            for answered in await asyncio.gather(*(answer(memory, line, text) for line, text in group)):
-                failed += "error" in answered
-                hits += bool(answered.get("results"))
-                if run.form == "json":
-                    answers.append(answered)
-                elif run.form == "jsonl":
-                    run.write_json(answered)
-                else:
-                    _show_answer(run, answered)
+        failed += "error" in answered
+        hits += bool(answered.get("results"))
+        if run.form == "json":
+            answers.append(answered)
+        elif run.form == "jsonl":
+            run.write_json(answered)
+        else:
+            _show_answer(run, answered)
+
+    async def work(memory: Any) -> None:
+        lines = Feed(_lines(run, file), size_of=lambda line: len(line[1]))
+        try:
+            async for ready in lines.lists():  # of a slow pipe, what has come so far
+                for start in range(0, len(ready), AT_ONCE):
+                    group = ready[start : start + AT_ONCE]
+                    for answered in await asyncio.gather(*(answer(memory, line, text) for line, text in group)):
+                        put(answered)
+        finally:
+            lines.stop()
 
     run.with_memory(work, "read")
     if run.form == "json":
@@ -140,7 +158,29 @@ def _show_answer(run: Run, answered: dict[str, Any]) -> None:
         said.append(f"error: {answered['error']['message']}")
     for line in said:
         print(encodable(safe(line, single_line=True), run.stdout), file=run.stdout)
-    run.show(answered.get("results", []))
+    _show(run, answered.get("results", []))
+
+
+def _show(run: Run, results: list[dict[str, Any]], document: dict[str, Any] | None = None) -> None:
+    """Memories, and for people, of those that are explained, a line each of how their scores came about."""
+    run.show(results, document)
+    if run.form == "auto" and run.options.get("layout") != "context":
+        for place, result in enumerate(results, 1):
+            if "explanation" in result:
+                run.say(f"{place:2d}. {_explained(result)}")
+
+
+def _explained(result: dict[str, Any]) -> str:
+    """As in `0.871 = likely(0.93): vector 0.58 (cosine 0.612) + keywords 0.31 (BM25 7.2) + speaker 0.15`."""
+    parts = result["explanation"]
+    said = []
+    if parts["cosine"] is not None:
+        said.append(f"vector {parts['vector']:.2f} (cosine {parts['cosine']:.3f})")
+    if parts["bm25"] is not None:
+        said.append(f"keywords {parts['keywords']:.2f} (BM25 {parts['bm25']:.1f})")
+    said += [f"{reason} {amount:+.2f}" for reason, amount in parts["boosts"].items()]
+    judged = f"; the reranker says {parts['reranker']:.3f}" if "reranker" in parts else ""
+    return f"{result['score']:.3f} for {parts['value']:.2f}: {', '.join(said)}{judged}"
 
 
 def _lines(run: Run, file: str) -> Iterator[tuple[int, str]]:
@@ -172,14 +212,3 @@ def _question(text: str) -> dict[str, Any]:
     if not isinstance(value.get("query"), str):
         raise UsageError("a question needs `query`, a string")
     return dict(value)
-
-
-def _groups(items: Iterator[tuple[int, str]], size: int) -> Iterator[list[tuple[int, str]]]:
-    group: list[tuple[int, str]] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group

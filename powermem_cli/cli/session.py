@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TextIO, TypeVar
 import typer
 
 from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, exit_of, let_go, stop_reason_of
+from powermem_cli.cli.layout import EVERYWHERE
 from powermem_cli.errors import InvariantError, PowerMemError, StoreError, StoreMissing, UsageError
 from powermem_cli.output.safe import safe
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 
 Form = Literal["auto", "json", "jsonl"]
 
-PANEL = "Every command"
 IN_FRONT = "powermem.options"  # where the context keeps the options that stand before the command
 
 _UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
@@ -31,19 +31,21 @@ _UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 def global_options(
     db: Annotated[
-        str | None, typer.Option("--db", metavar="PATH|URL", help="The store to work on.", rich_help_panel=PANEL)
+        str | None, typer.Option("--db", metavar="PATH|URL", help="The store to work on.", rich_help_panel=EVERYWHERE)
     ] = None,
     env_file: Annotated[
         str | None,
-        typer.Option("--env-file", metavar="PATH", help="Settings instead of ./.env.", rich_help_panel=PANEL),
+        typer.Option("--env-file", metavar="PATH", help="Settings instead of ./.env.", rich_help_panel=EVERYWHERE),
     ] = None,
     config: Annotated[
         str | None,
-        typer.Option("--config", metavar="PATH", help="A JSON or TOML file with settings.", rich_help_panel=PANEL),
+        typer.Option("--config", metavar="PATH", help="A JSON or TOML file with settings.", rich_help_panel=EVERYWHERE),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=PANEL)] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=EVERYWHERE)
+    ] = False,
     jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One JSON object per line on stdout.", rich_help_panel=PANEL)
+        bool, typer.Option("--jsonl", help="One JSON object per line on stdout.", rich_help_panel=EVERYWHERE)
     ] = False,
     quiet: Annotated[
         int,
@@ -53,7 +55,7 @@ def global_options(
             count=True,
             show_default=False,
             help="Say nothing on success; -qq: no errors either.",
-            rich_help_panel=PANEL,
+            rich_help_panel=EVERYWHERE,
         ),
     ] = 0,
     verbose: Annotated[
@@ -64,7 +66,7 @@ def global_options(
             count=True,
             show_default=False,
             help="Say more; -vv: tracebacks too.",
-            rich_help_panel=PANEL,
+            rich_help_panel=EVERYWHERE,
         ),
     ] = 0,
     log_file: Annotated[
@@ -73,7 +75,7 @@ def global_options(
             "--log-file",
             metavar="PATH",
             help="Append what is done, without any text; -vv: every call to a provider.",
-            rich_help_panel=PANEL,
+            rich_help_panel=EVERYWHERE,
         ),
     ] = None,
     timeout: Annotated[
@@ -83,11 +85,11 @@ def global_options(
             metavar="SECONDS",
             min=0.001,
             help="For one call to a provider: 60, an LLM 120.",
-            rich_help_panel=PANEL,
+            rich_help_panel=EVERYWHERE,
         ),
     ] = None,
     yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=PANEL)
+        bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=EVERYWHERE)
     ] = False,
 ) -> None:
     """The options that every command has; `command` adds them to its signature."""
@@ -161,8 +163,15 @@ class Run:
 
     def say(self, text: str) -> None:
         """A line on stderr, whatever -q says."""
+        from powermem_cli.output.console import is_terminal, spelled, width_of  # noqa: PLC0415 - `--help` does without
+
+        shown = spelled(safe(text), self.stderr)
+        if is_terminal(self.stderr):
+            from powermem_cli.output.wrap import wrapped  # noqa: PLC0415
+
+            shown = wrapped(shown, width_of(self.stderr, self.environ))
         with suppress(OSError):  # nobody listens: that is no reason to fail
-            print(safe(text), file=self.stderr, flush=True)
+            print(shown, file=self.stderr, flush=True)
 
     def confirm(self, what: str, details: Sequence[str] = ()) -> bool:
         """Ask whether to do *what*, after showing *details*; without a terminal, refuse to guess. Raises UsageError."""
@@ -207,7 +216,7 @@ class Run:
         except StoreMissing as missing:
             if self.options["db"] is not None:
                 raise
-            nowhere = f"nothing is remembered yet: {missing.message}; {missing.hint}"
+            nowhere = f"nothing is remembered yet: {missing.message}\n  hint   {missing.hint}"
         with nothing_yet(self.settings.config) as config:
             found = work(config)
         self.note(nowhere)
@@ -442,9 +451,10 @@ def failed_before(error: Exception, arguments: Sequence[str]) -> Exit:
     run = Run({"json_": "--json" in arguments, "jsonl": "--jsonl" in arguments, "quiet": 0, "verbose": 0})
     if not isinstance(error, typer.TyperException):
         return run.fail(error)
-    message = error.format_message().rstrip(".")
+    from powermem_cli.cli.usage_errors import explained  # noqa: PLC0415 - most command lines can be read
+
+    message, hint = explained(error)
     context = getattr(error, "ctx", None)
-    hint = None if context is None else f"{context.command_path} --help shows what there is"
     if context is not None and context.parent is None and arguments[0].startswith("-"):
         hint = "options of a command stand behind it, as in: powermem list --user anna"
-    return run.fail(UsageError(message[:1].lower() + message[1:], hint=hint))
+    return run.fail(UsageError(message, hint=hint))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
 from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.users import note_nothing
 
 if TYPE_CHECKING:
     from powermem_cli.providers.base import Usage
@@ -26,7 +27,7 @@ def stats(
     since: Since = None,
     until: Until = None,
 ) -> None:
-    """Count memories by user, agent and day; the size of the store; tokens spent on it."""
+    """Count memories by user, agent and day; its size, tokens spent."""
     filters = parse_filters(where, filter_json, since, until)
     scope = (run.user(user), agent, run_id)
     found = _gathered(run, scope, filters)
@@ -34,6 +35,8 @@ def stats(
         run.write_json(found)
         return
     _show(run, found)
+    if not found["memories"]:
+        note_nothing(run, "no memories here", user)
 
 
 def _gathered(run: Run, scope: tuple[str | None, ...], filters: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -106,10 +109,17 @@ def _summary(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     if store.get("model"):
         rows.append(("model", f"{store['model']}, {store['dims']} dimensions"))
     if spent["http"]["calls"]:
-        mark = "~" if spent["tokens"]["estimated"] else ""
-        tokens = spent["tokens"]["prompt"] + spent["tokens"]["completion"]
-        rows.append(("spent", f"{mark}{tokens:,} tokens in {counted(spent['http']['calls'], 'call', 'calls')}"))
+        rows += [("spent", _spent(spent))]
+        rows += [(f"  to {stage}", _spent(one)) for stage, one in spent["stages"].items() if len(spent["stages"]) > 1]
     return rows
+
+
+def _spent(usage: Mapping[str, Any]) -> str:
+    tokens, http = usage["tokens"], usage["http"]
+    again = f", {http['retries']:,} of them again" if http["retries"] else ""
+    mark = "~" if tokens["estimated"] else ""
+    total = tokens["prompt"] + tokens["completion"]
+    return f"{mark}{total:,} tokens in {counted(http['calls'], 'call', 'calls')}{again}"
 
 
 def _size(number: int) -> str:

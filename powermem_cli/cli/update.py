@@ -28,7 +28,10 @@ def update(
     retries: Retries = None,
     dry_run: DryRun = False,
 ) -> Exit | None:
-    """Change the text of a memory, or its metadata, or both; of many, the metadata."""
+    """Change the text of a memory, or its metadata, or both.
+
+    Of many memories, the metadata alone.
+    """
     run.calling(retries=retries)
     import asyncio  # noqa: PLC0415 - `--help` does without
 

@@ -46,6 +46,15 @@ def encodable(text: str, stream: TextIO) -> str:
     return text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
 
 
+def spelled(text: str, stream: TextIO) -> str:
+    """Talk of our own, with the marks that the stream can show."""
+    if speaks_unicode(stream):
+        return text
+    for name in Marks.__slots__:
+        text = text.replace(getattr(UNICODE, name), getattr(ASCII, name))
+    return text
+
+
 def marks_for(stream: TextIO) -> Marks:
     return UNICODE if speaks_unicode(stream) else ASCII
 

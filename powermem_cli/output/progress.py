@@ -155,10 +155,12 @@ class Bar(Log):
         self._write(self._line)
 
     def finish(self) -> None:
-        if self._line:
+        if self._line and not any(self._counts.values()):  # nothing came of it: why, somebody else says
+            self._write(_OVERWRITE)
+        elif self._line:
             self._show(self._course.at(self._clock(), self._bytes, self._counts))
             self._write("\n")
-            self._line = ""
+        self._line = ""
 
     def _show(self, place: Place) -> None:
         self._line = self._drawn(place, width_of(self._stream, self._environ) - 1)  # the last column might wrap

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from typing import Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from powermem_cli.errors import ConfigError
 
@@ -57,6 +57,16 @@ async def check_resolved(url: str, provider: str, *, with_key: bool) -> None:
         return
     for *_, (address, *_) in found:
         _check(ipaddress.ip_address(str(address).partition("%")[0]), provider, plain_with_key=plain_with_key)
+
+
+def proxy_to(url: str) -> str | None:
+    """The proxy that stands on the way to *url*, without its user's name and password; None if there is none."""
+    parts, proxies = urlsplit(url), getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy is None or proxy_bypass(parts.hostname or ""):
+        return None
+    scheme, _, rest = proxy.rpartition("://")
+    return f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
 
 
 def _literal(host: str) -> _Address | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +41,41 @@ class Usage:
             self.completion_tokens + sign * other.completion_tokens,
             self.estimated or other.estimated,
         )
+
+
+class Meter:
+    """Reads what a task, and the tasks it begins, ask of providers: `with Meter() as meter: …`, then `meter.usage`.
+
+    A meter within another counts for both. What is asked for many callers at once counts for nobody.
+    """
+
+    def __init__(self) -> None:
+        self.usage = Usage()
+        self._outer: Meter | None = None
+        self._token: Token[Meter | None] | None = None
+
+    def __enter__(self) -> Meter:
+        self._outer = _meter.get()
+        self._token = _meter.set(self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        assert self._token is not None
+        _meter.reset(self._token)
+
+    def count(self, usage: Usage) -> None:
+        self.usage += usage
+        if self._outer is not None:
+            self._outer.count(usage)
+
+
+_meter: ContextVar[Meter | None] = ContextVar("powermem_meter", default=None)
+
+
+def count(usage: Usage) -> None:
+    """Something was asked of a provider, whether or not it was answered."""
+    if (meter := _meter.get()) is not None:
+        meter.count(usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -118,7 +119,7 @@ class GroupedEmbedder:
         """Send soon: first all may ask who are about to in this turn of the event loop."""
         if not self._scheduled and self._loop is not None:
             self._scheduled = True
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self._send, context=contextvars.Context())  # on nobody's account
 
     def _send(self) -> None:
         self._scheduled = False
@@ -140,6 +141,9 @@ class GroupedEmbedder:
             self._timer = self._loop.call_later(_LONGEST_HOLD, send)
 
     def _send_one(self) -> None:
+        if self._timer is not None:  # what is left has not waited as long
+            self._timer.cancel()
+            self._timer = None
         group = self._next_group()
         if group and self._loop is not None:
             task = self._loop.create_task(self._request(group))

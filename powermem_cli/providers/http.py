@@ -14,13 +14,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies
 
 import anyio
 
 from powermem_cli.config import masked
 from powermem_cli.errors import ConfigError, ProviderBusy, ProviderError, ProviderRefused
-from powermem_cli.providers.address import check_resolved, checked_url
-from powermem_cli.providers.base import Usage
+from powermem_cli.providers.address import check_resolved, checked_url, proxy_to
+from powermem_cli.providers.base import Usage, count
 from powermem_cli.providers.pace import Pace, Turn
 from powermem_cli.providers.verdict import Asked, bad_response, judge, judge_error_in_success, named_limits
 from powermem_cli.retry import Failure, RetryPolicy, decide
@@ -103,6 +104,7 @@ class Api:
             concurrency=transport.concurrency,
             rpm=transport.rpm,
             tpm=transport.tpm,
+            timeout=transport.timeout,
             patience=transport.patience,
             random=transport.random,
         )
@@ -124,6 +126,7 @@ class Api:
                 raise
             spent = self._spent(call, outcome, again=used.calls > 0)
             used, self.usage = used + spent, self.usage + spent
+            count(spent)
             failure = outcome if isinstance(outcome, Failure) else None
             self._log(call.path, failure, anyio.current_time() - sent)
             outage = self._pace.leave(turn, failure, spent.prompt_tokens + spent.completion_tokens)
@@ -196,7 +199,7 @@ class Api:
         except TimeoutError:
             return self._busy("provider.timeout", f"no complete answer within {self._transport.timeout:g} s")
         except httpx.ConnectTimeout:
-            return self._busy("provider.unreachable", f"no connection to {self._url} within {_CONNECT:g} s")
+            return self._unreachable(f"within {_CONNECT:g} s")
         except httpx.ProxyError as error:
             return self._busy(
                 "provider.unreachable", f"the proxy on the way to {self._url} refused: {self._words(error)}"
@@ -244,7 +247,7 @@ class Api:
             with anyio.fail_after(self._transport.timeout):
                 await check_resolved(self._url, self._asked.provider, with_key=self._with_key)
         if self._belongs_elsewhere():  # others may have come first
-            connection = _Connection(self, self._headers)
+            connection = _Connection(self, self._url, self._headers)
             await connection.open()
             self._connection = connection
         assert self._connection is not None
@@ -268,7 +271,12 @@ class Api:
                     )
                 )
             cause = cause.__cause__ or cause.__context__
-        return self._busy("provider.unreachable", f"no connection to {self._url} ({self._words(error)})")
+        return self._unreachable(f"({self._words(error)})")
+
+    def _unreachable(self, how: str) -> Failure:
+        proxy = proxy_to(self._url)
+        way = self._url if proxy is None else f"{self._url} by the proxy {proxy}"
+        return self._busy("provider.unreachable", f"no connection to {way} {how}")
 
     def _busy(self, code: str, message: str) -> Failure:
         return Failure(ProviderBusy(message, provider=self._asked.provider, code=code))
@@ -293,12 +301,13 @@ class _Connection:
 
     _alive: ClassVar[dict[httpx.AsyncClient, AsyncGenerator[None, None]]] = {}
 
-    def __init__(self, owner: object, headers: Mapping[str, str]) -> None:
+    def __init__(self, owner: object, url: str, headers: Mapping[str, str]) -> None:
         import httpx  # noqa: PLC0415
 
         self.loop = asyncio.get_running_loop()
         self.client = httpx.AsyncClient(
             headers=headers,
+            verify=_verification(url),
             timeout=httpx.Timeout(None, connect=_CONNECT),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
             follow_redirects=False,
@@ -336,6 +345,14 @@ class _Connection:
             loop.call_soon_threadsafe(lambda: loop.create_task(cls._end(client)))
 
 
+def _verification(url: str) -> ssl.SSLContext | bool:
+    """How certificates are checked. To read those of all authorities takes 50 ms, which is left out where nothing is
+    encrypted: should something be after all, no certificate is accepted.
+    """
+    encrypted = any(address.startswith("https:") for address in (url.lower(), *getproxies().values()))
+    return encrypted or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
 class _Unreadable(Exception):
     """A body that is too large or not what its headers say."""
 
@@ -352,12 +369,13 @@ async def _body(response: httpx.Response) -> bytes:
     parts, received, size = [], 0, 0
     async for chunk in response.aiter_raw():
         received += len(chunk)
+        most = min(LARGEST_BODY, max(_UNSUSPECTED, received * _INFLATION))
         try:
-            part = inflate.decompress(chunk, LARGEST_BODY + 1 - size) if inflate else chunk
+            part = inflate.decompress(chunk, most + 1 - size) if inflate else chunk
         except zlib.error as error:
             raise _Unreadable("answered with broken gzip") from error
         size += len(part)
-        if size > LARGEST_BODY or size > max(_UNSUSPECTED, received * _INFLATION):
+        if size > most:
             raise _Unreadable(f"answered with far too much: {size:,} bytes so far")
         parts.append(part)
     if inflate and received and not inflate.eof:

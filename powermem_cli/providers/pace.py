@@ -27,7 +27,7 @@ class Window:
     """How many calls may be under way at once.
 
     It grows by one with each success until the first 429 or time-out, then by one with each window of them, and only
-    while it is what holds calls back. Only a 429 shrinks it.
+    while it is what holds calls back. Only a 429 shrinks it, and a time-out that many calls at once must have caused.
     """
 
     FIRST: Final = 4
@@ -176,12 +176,14 @@ class Pace:
         concurrency: int | None = None,
         rpm: float | None = None,
         tpm: float | None = None,
+        timeout: float = math.inf,
         patience: float = PATIENCE,
         clock: Callable[[], float] = anyio.current_time,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.successes = 0
         self._provider = provider
+        self._timeout = timeout
         self._patience = patience
         self._clock = clock
         self._random = random
@@ -194,6 +196,9 @@ class Pace:
         self._window = Window(concurrency)
         self._breaker = Breaker(patience)
         self._cool_down = CoolDown()
+        self._took = 0.0
+        """Seconds of the last call that was answered."""
+        self._narrowed = -math.inf
         self._granted = 0
         self._in_flight: set[Turn] = set()
         self._queue: deque[Turn] = deque()
@@ -306,17 +311,26 @@ class Pace:
         if turn.started >= self._cool_down.begun:
             self._cool_down.succeeded(turn.started)
         self._learned.succeeded(now)
-        if turn.saturated:
+        self._took = now - turn.started
+        # A server that works on few calls at a time lets all others wait: more of them would wait until time runs out.
+        if turn.saturated and self._took < self._timeout / 2:
             self._window.succeeded()
 
     def _failed(self, turn: Turn, failure: Failure, now: float) -> ProviderBusy | None:
         self._breaker.failed(now, probe=turn.probe)
         if failure.error.code == "provider.timeout":
-            self._window.timed_out()
+            self._timed_out(turn, now)
         if self._breaker.opened is None or now - self._breaker.opened < self._patience:
             return None
         self._breaker.given_up()
         return self._give_up(f"no answer for {now - self._breaker.opened:.0f} s", failure)
+
+    def _timed_out(self, turn: Turn, now: float) -> None:
+        """One of many quick calls had bad luck; one of many slow ones waited behind the others."""
+        self._window.timed_out()
+        if self._took > self._timeout / 4 and turn.started >= self._narrowed:
+            self._window.refused()
+            self._narrowed = now
 
     def _limited(self, turn: Turn, failure: Failure, now: float) -> ProviderBusy | None:
         cool_down = self._cool_down

@@ -18,6 +18,7 @@ from powermem_cli.providers.base import Completion, Limits, Usage, estimated_tok
 from powermem_cli.providers.http import Answer, Api, Call, Transport, checked_key
 from powermem_cli.providers.pace import PATIENCE, Window
 from powermem_cli.retry import RetryPolicy
+from powermem_cli.variables import VARIABLES
 
 _NAMED_MODELS: Final = 3
 _AT_THE_START: Final = 5  # equal failures before the first answer: then it is not the inputs
@@ -49,6 +50,14 @@ class Vendor:
         return {**self.headers, self.key_header: f"Bearer {key}" if self.key_header == "Authorization" else key}
 
 
+def _where_to_set(missing: Sequence[str], vendor: Vendor) -> str:
+    """Names in the environment or a .env file: those of the vendor, else those of what it is used for."""
+    wanted = [variable for variable in VARIABLES if variable.path[-1] in missing]
+    own = dict.fromkeys(variable.name for variable in wanted if variable.provider == vendor.name)
+    shared = dict.fromkeys(variable.name for variable in wanted if variable.provider is None)
+    return f"set {' or '.join(own or shared)} in the environment or in ./.env" if own or shared else "pass it"
+
+
 class Remote:
     """Settings, the connection and what it took. Nothing is opened before the first call."""
 
@@ -65,7 +74,11 @@ class Remote:
         if model is None or url is None or keyless:
             needed = {"api_key": keyless, "model": model is None, "base_url": url is None}
             missing = [option for option, is_missing in needed.items() if is_missing]
-            raise ConfigError(f"{vendor.name} needs {' and '.join(missing)}", code="config.missing")
+            raise ConfigError(
+                f"{vendor.name} needs {' and '.join(missing)}",
+                hint=_where_to_set(missing, vendor),
+                code="config.missing",
+            )
         self._model = model
         self._left_out: set[str] = set()
         self._answered = False
@@ -194,7 +207,10 @@ class RemoteEmbedder(Remote, ABC):
         path, body = self.request(texts)
         call = Call(path, body, read, sum(map(estimated_tokens, texts)))
         if self._answered_dims is None:  # what reads the answer takes 100 ms to load: that may be while it is made
-            asyncio.get_running_loop().run_in_executor(None, importlib.import_module, _VECTORS)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(
+                lambda: loop.run_in_executor(None, importlib.import_module, _VECTORS)
+            )  # once the call is out
         vectors, _ = await self._post(call, optional=("dimensions", "encoding_format"), alone=len(texts) == 1)
         dims = len(vectors[0]) // 4
         if self._dims not in {None, dims}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import glob
 import os
 import sys
@@ -27,12 +28,22 @@ def _matches(pattern: str) -> list[str]:
     if pattern == "-" or os.path.lexists(pattern):  # a name may have brackets in it
         return [pattern]
     if not glob.has_magic(pattern):
-        raise UsageError(f"there is no file {pattern}", code="input.unreadable")
+        raise UsageError(f"there is no file {pattern}", hint=_near(Path(pattern)), code="input.unreadable")
     # A quoted ~ has not been expanded by the shell. (Path.glob takes no absolute patterns.)
     found = glob.glob(str(Path(pattern).expanduser()), recursive=True)  # noqa: PTH207
     if not (files := [path for path in found if not Path(path).is_dir()]):
         raise UsageError(f"no file matches {pattern}", code="input.unreadable")
     return sorted(files, key=os.fsencode)
+
+
+def _near(path: Path) -> str:
+    """Which file may have been meant, or where it was looked for."""
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208
+    except OSError:
+        return f"{path.parent} can't be looked into"
+    near = difflib.get_close_matches(path.name, names, 1, cutoff=0.75)
+    return f"did you mean {path.with_name(near[0])}?" if near else f"it was looked for in {path.parent.absolute()}"
 
 
 def open_input(path: str, reading: Reading, *, start: Position | None = None, stdin: BinaryIO | None = None) -> Input:

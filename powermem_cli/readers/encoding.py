@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Final
 
 from powermem_cli.errors import UsageError
@@ -35,6 +36,7 @@ _KINDS = (
 
 SAMPLE: Final = 4096  # bytes that are looked at
 
+_HOLE = re.compile(rb"^\0+|\0{16,}", re.MULTILINE)  # NULs of a writer that crashed: to be rejected
 _CONTROLS = bytes({*range(32)} - set(b"\t\n\f\r\x1b"))  # not DEL: a line of rejects, which is JSON, may have it
 
 
@@ -58,7 +60,9 @@ def check_is_text(head: bytes, name: str) -> None:
             raise UsageError(
                 f"{name} looks like {kind}, not like text", hint="unpack or export it first", code="input.binary"
             )
-    sample = head[:SAMPLE]
+    if head[257:262] == b"ustar":
+        raise UsageError(f"{name} looks like a tar archive, not like text", hint="unpack it first", code="input.binary")
+    sample = _HOLE.sub(b"", head[:SAMPLE])
     controls = len(sample) - len(sample.translate(None, _CONTROLS))
     # A few may be bad records, to be rejected one by one.
     if controls > 8 and controls * 20 > len(sample):

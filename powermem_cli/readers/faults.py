@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from powermem_cli.errors import InvalidInput
 from powermem_cli.model import Rejected, Source
 from powermem_cli.readers.base import LONGEST_RECORD
-from powermem_cli.readers.lines import LONG, SHOWN
+from powermem_cli.readers.lines import HOLE, LONG, SHOWN
 from powermem_cli.readers.strict_json import BadJson
 
 _MEBIBYTE = 1024 * 1024
@@ -61,7 +61,9 @@ def against_the_rules(error: InvalidInput, raw: str, source: Source, size: int) 
 
 
 def broken_off(state: int, raw: bytes, trouble: str, source: Source, size: int) -> Rejected:
-    """A piece that is LONG or TORN; only its beginning is kept, in a form that is no record by accident."""
+    """A piece that is LONG, TORN or a HOLE; only its beginning is kept, in a form that is no record by accident."""
+    if state == HOLE:
+        return Rejected("input.character", f"NULs ({size:,} bytes)", source, "\0 …", size)
     shown = raw[:SHOWN].decode("utf-8", "backslashreplace") + " …"
     if state == LONG:
         limit = LONGEST_RECORD // _MEBIBYTE

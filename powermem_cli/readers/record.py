@@ -97,7 +97,7 @@ class RecordMaker:
             return _messages(row[turns], turns), None
         if text:
             return (), check_text(row[text], text)
-        raise InvalidInput("neither messages nor memory is there", code="input.missing", field="memory")
+        raise InvalidInput(_nothing_to_keep(row), code="input.missing", field="memory")
 
     def _scope(self, row: Row, names: dict[str, str]) -> Scope:
         user, agent, run = names.get("user_id"), names.get("agent_id"), names.get("run_id")
@@ -175,6 +175,13 @@ def _plain_turns(value: Any) -> tuple[Message, ...]:
         if content:
             turns.append(Message(role, content))
     return tuple(turns)
+
+
+def _nothing_to_keep(row: Row) -> str:
+    """A record of another shape: its fields are what --map can name."""
+    names = [name for name, value in row.items() if isinstance(value, str) and len(name) < 40 and name not in _RANK][:3]
+    said = "neither messages nor memory is there"
+    return f"{said}, but {', '.join(names)}: --map memory={names[0]} takes one of them" if names else said
 
 
 def _turn(value: Any, who: str, what: str, field: str) -> Any:

@@ -26,6 +26,7 @@ _SUFFIXES: Final = {
     ".md": "text",
 }
 _LOOK: Final = 64 * 1024  # bytes
+_LONGEST_HOLE: Final = 1024 * 1024  # NULs at the beginning, as a writer that crashed leaves them, to look behind
 # A string that is cut off is one, too: looking for its end again from each quote in it would take for ever.
 _STRING_OR_BRACKET: Final = re.compile(
     r'"([^"\\]*(?:\\.[^"\\]*)*)(?:"([ \t\r\n]*:[ \t\r\n]*\[?)?|\\?\Z)|[{}\[\]]', re.DOTALL
@@ -47,6 +48,10 @@ def find_format(source: ByteSource, name: str, reading: Reading) -> str:
     if by_name in {"csv", "tsv"}:
         return by_name
     head = _look(source)
+    if not head.lines and by_name is None and source.ahead.startswith(b"\0"):
+        raise UsageError(
+            f"{name} begins with NULs, and nothing else is in sight", hint="say what it is, as in --format jsonl"
+        )
     candidates = _candidates(head, by_name, reading.mapping) if head.lines else [by_name or "text"]
     if len(candidates) > 1:
         raise UsageError(
@@ -69,9 +74,9 @@ def _look(source: ByteSource) -> _Head:
 
 def _look_until(source: ByteSource, found: Callable[[bytes], int]) -> _Head:
     whole = False
-    while (end := found(source.ahead)) < 0 and len(source.ahead) < _LOOK and not whole:
-        whole = not source.look_further()
-    text = source.ahead[: min(end, _LOOK) if end >= 0 else _LOOK].decode("utf-8", "replace")
+    while (end := found(seen := source.ahead.lstrip(b"\0"))) < 0 and len(seen) < _LOOK and not whole:
+        whole = len(source.ahead) >= _LONGEST_HOLE or not source.look_further()
+    text = seen[: min(end, _LOOK) if end >= 0 else _LOOK].decode("utf-8", "replace")
     return _Head(text, [line for line in text.split("\n") if line and not line.isspace()], whole)
 
 

@@ -220,10 +220,15 @@ class OceanBaseStore(ServerStore[Pool]):
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
         statement = self._statement()
-        counts = [f"COALESCE(SUM(terms LIKE {statement.bind(_standing(term))}), 0)" for term in terms]
+        stands = [f"(terms LIKE {statement.bind(_standing(term))})" for term in terms]
         of_user = "TRUE" if user_id is None else f"user_id = {statement.bind(user_id.encode())}"
-        sql = f"SELECT {', '.join(['COUNT(*)', *counts])} FROM {self.names.memories} WHERE {of_user}"
-        ((total, *holding),) = await self._rows(sql, statement.values)
+        sums = [f"COALESCE(SUM(h{number}), 0)" for number in range(len(terms))]
+        each = ", ".join(["1", *(f"{one} AS h{number}" for number, one in enumerate(stands))])
+        memories = self.names.memories
+        # The inner LIMIT keeps the engine from summing over memories that hold none: that takes thrice as long.
+        sql = f"""SELECT {", ".join([f"(SELECT COUNT(*) FROM {memories} WHERE {of_user})", "COUNT(*)", *sums])} FROM
+            (SELECT {each} FROM {memories} WHERE {of_user} AND ({" OR ".join(["FALSE", *stands])}) LIMIT {2**62}) held"""
+        ((total, _, *holding),) = await self._rows(sql, statement.values)
         return {term: int(number) for term, number in zip(terms, holding, strict=True)}, int(total)
 
     def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:

@@ -15,7 +15,7 @@ import pymysql
 from powermem_cli.errors import StoreBusy, StoreError, StoreFull
 from powermem_cli.stores.attempts import Conflict, OutcomeUnknown
 
-CONNECT_TIMEOUT: Final = 5.0  # seconds
+CONNECT_TIMEOUT: Final = 4.0  # seconds
 COMMAND_TIMEOUT: Final = 120.0
 LIFETIME: Final = 1800.0  # proxies and load balancers forget a connection that is older
 CONNECTIONS: Final = 8
@@ -205,7 +205,10 @@ class OceanBaseSession:
 def _translated(error: Exception, place: str) -> StoreError:
     """The driver's error as one of ours."""
     code = _code(error)
-    words = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
+        words = "no answer in time"
+    else:
+        words = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if code in _DUPLICATE:
         return Conflict(f"{place}: {words}")
     if code in _BUSY:

@@ -61,6 +61,7 @@ class ServerStore(ABC, Generic[Pool]):
         self._model: str | None = None
         self._meta: dict[str, str] = {}
         self._has_index = False
+        self._is_large = False
 
     @abstractmethod
     async def _connect(self) -> Pool:
@@ -265,9 +266,20 @@ class ServerStore(ABC, Generic[Pool]):
         if "dims" not in self._meta:
             return []
         statement = self._statement()
-        exact = not self._has_index or await self._are_few(where, EXACT_UP_TO)
-        sql = self._nearest(statement, vector, where, limit, exact=exact)
+        sql = self._nearest(statement, vector, where, limit, exact=await self._looks_at_each(where))
         return [Hit(id, max(-1.0, min(1.0, cosine))) for id, cosine in await self._rows(sql, statement.values)]
+
+    async def _looks_at_each(self, where: Where) -> bool:
+        if not self._has_index:
+            return True
+        if where != EVERYTHING:
+            # The first looks into the index of scopes alone, and nearly always suffices.
+            named = where.scope != EVERYTHING.scope
+            few = named and await self._are_few(Where(where.scope), EXACT_UP_TO, expired=True)
+            return few or await self._are_few(where, EXACT_UP_TO)
+        # Counting takes longer than the search, and the index serves a store that became small just as well.
+        self._is_large = self._is_large or not await self._are_few(where, EXACT_UP_TO)
+        return not self._is_large
 
     async def optimize(self) -> bool:
         """Build what makes a search over very many memories quick, best after many were added; it may take minutes.
@@ -304,9 +316,10 @@ class ServerStore(ABC, Generic[Pool]):
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Sequence[Any]]:
         return await self._read(lambda tables: tables.session.rows(sql, values))
 
-    async def _are_few(self, where: Where, number: int) -> bool:
+    async def _are_few(self, where: Where, number: int, *, expired: bool = False) -> bool:
         statement = self._statement()
-        some = f"SELECT 1 FROM {self.names.memories} WHERE {statement.where(where)} LIMIT {statement.bind(number + 1)}"
+        condition = statement.where(where, expired=expired)
+        some = f"SELECT 1 FROM {self.names.memories} WHERE {condition} LIMIT {statement.bind(number + 1)}"
         return bool((await self._rows(f"SELECT count(*) FROM ({some}) few", statement.values))[0][0] <= number)
 
     def _opened(self) -> Pool:
@@ -356,7 +369,8 @@ class ServerStore(ABC, Generic[Pool]):
     def _mismatch(self, here: str, wanted: str) -> EmbedderMismatch:
         return EmbedderMismatch(
             f"the memories in {self.place} were embedded with {here}, this run is configured for {wanted}",
-            hint=f"configure the embedder for {here} again, or name another collection",
+            hint=f"configure the embedder for {here} again, or powermem export, then powermem import into another "
+            "collection: vectors are made anew there",
         )
 
 

@@ -43,7 +43,8 @@ def copy_pages(db: apsw.Connection, partial: Path) -> None:
     copy = apsw.Connection(str(partial), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         # A copy that was cut short is thrown away: it needs no journal, and is written to the disk at the end.
-        copy.execute("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        for pragma in ("journal_mode = OFF", "synchronous = OFF"):
+            copy.execute(f"PRAGMA {pragma}")
         with copy.backup("main", db, "main") as backup:
             while not backup.done:
                 backup.step(PAGES_AT_ONCE)

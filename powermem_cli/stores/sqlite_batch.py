@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
+from zlib import crc32
 
 import apsw
 
@@ -246,7 +247,9 @@ class Batch:
     def _keep_signs(self, vectors: Sequence[tuple[int, int | None, Vector]]) -> None:
         """Many at once become a pack; those that come one by one wait until they are many."""
         if len(vectors) < PACKED_AT:
-            self._db.executemany("INSERT OR IGNORE INTO unpacked VALUES (?)", [(id,) for id, _, _ in vectors])
+            self._db.executemany(
+                "INSERT OR REPLACE INTO unpacked VALUES (?, ?)", [(id, crc32(vector)) for id, _, vector in vectors]
+            )
             if count(self._db, "SELECT count(*) FROM unpacked", ()) < PACKED_AT:
                 return
         from powermem_cli.stores.sqlite_signatures import pack, pack_waiting  # noqa: PLC0415 - it loads numpy

@@ -76,11 +76,14 @@ ALTER TABLE memories DROP COLUMN bits;
 CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, expires_at, metadata);
 
 -- Packs: many rows in one. They are never changed; what is no longer true in them is told by the other tables.
--- The signs of the vectors: ids (8 bytes each), users' numbers (4), signs (dims / 8, filled up to 8).
+-- The signs of the vectors: ids (8 bytes each), users' numbers (4), CRC-32 of the vectors (4), signs (dims / 8, filled
+-- up to 8).
 CREATE TABLE signatures (
-    number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, ids BLOB NOT NULL, users BLOB NOT NULL, signs BLOB NOT NULL
+    number INTEGER PRIMARY KEY, checksum INTEGER NOT NULL,
+    ids BLOB NOT NULL, users BLOB NOT NULL, vectors BLOB NOT NULL, signs BLOB NOT NULL
 );
-CREATE TABLE unpacked (id INTEGER PRIMARY KEY);  -- memories whose vector is in none of them yet
+-- Memories whose vector is in none of them yet.
+CREATE TABLE unpacked (id INTEGER PRIMARY KEY, vector INTEGER NOT NULL);
 CREATE TABLE outdated (id INTEGER PRIMARY KEY);  -- those that were deleted, or have another vector, since they were
 
 -- Hashes (their first 8 bytes) and the rows they lead to (8): of kind 0 keys of the ledger, of kind 1 digests.

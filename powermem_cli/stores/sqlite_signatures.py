@@ -10,9 +10,10 @@ true ten nearest, among the 300 best by "signs of the memory times values of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, ClassVar, Final, NamedTuple
+from zlib import crc32
 
 import apsw
 import numpy as np
@@ -63,7 +64,7 @@ class Signatures(Packs):
     """The signs of all vectors of one store."""
 
     table: ClassVar[str] = "signatures"
-    columns: ClassVar[Sequence[str]] = ("ids", "users", "signs")
+    columns: ClassVar[Sequence[str]] = ("ids", "users", "vectors", "signs")
 
     def of(self, db: apsw.Connection) -> Rows:
         """All that this transaction sees. What others added meanwhile may be among it."""
@@ -212,9 +213,9 @@ def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
     return wide.view("<u8")
 
 
-def _unpacked(ids: bytes, users: bytes, signs: bytes) -> Rows:
+def _unpacked(ids: bytes, users: bytes, vectors: bytes, signs: bytes) -> Rows:
     number = len(ids) // 8
-    if len(ids) != 8 * number or len(users) != 4 * number or len(signs) % (8 * number or 8):
+    if len(ids) != 8 * number or not len(users) == len(vectors) == 4 * number or len(signs) % (8 * number or 8):
         raise apsw.CorruptError("a pack of signs is not as it was written")
     return Rows(
         np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1).T
@@ -229,7 +230,9 @@ def pack(db: apsw.Connection, rows: Sequence[tuple[int, int | None, Vector]]) ->
     ids, users, vectors = zip(*rows, strict=True)
     values = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
     whose = np.array([NOBODY if user is None else user for user in users], "<u4")
-    Signatures.keep(db, np.array(ids, "<i8").tobytes(), whose.tobytes(), _signs_of(values).tobytes())
+    checks = np.array([crc32(vector) for vector in vectors], "<u4")
+    parts = (np.array(ids, "<i8"), whose, checks, _signs_of(values))
+    Signatures.keep(db, *(part.tobytes() for part in parts))
 
 
 def pack_waiting(db: apsw.Connection) -> None:
@@ -251,6 +254,13 @@ def _pack_all(db: apsw.Connection, select: str) -> None:
     rows = db.execute(select)
     while some := list(islice(rows, ROWS_IN_A_PACK)):
         pack(db, some)
+
+
+def checks_of(db: apsw.Connection) -> Iterator[tuple[int, int]]:
+    """(id, CRC-32 of the vector) of all rows, in the order in which they were written."""
+    for ids, checks in db.execute("SELECT ids, vectors FROM signatures ORDER BY number"):
+        yield from zip(np.frombuffer(ids, "<i8").tolist(), np.frombuffer(checks, "<u4").tolist(), strict=True)
+    yield from db.execute("SELECT id, vector FROM unpacked")
 
 
 def signs_of(vector: Vector) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final
+from zlib import crc32
 
 import apsw
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta
-from powermem_cli.stores.sqlite_signatures import Signatures, signs_of
+from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, signs_of
 from powermem_cli.terms import distinct_terms
 
 HASHES_AT_ONCE: Final = 1024
@@ -99,7 +100,7 @@ def _text(raw: bytes | None) -> str | None:
 
 def _vectors(db: apsw.Connection) -> Iterator[str]:
     dims = meta(db, "dims")
-    packs = Signatures().of(db)
+    packs, checks = Signatures().of(db), dict(checks_of(db))  # of several rows for one memory the last is true
     order = np.argsort(packs.ids, kind="stable")
     waiting = {id for (id,) in db.execute("SELECT id FROM unpacked")}
     gone = {id for (id,) in db.execute("SELECT id FROM outdated")}
@@ -118,8 +119,11 @@ def _vectors(db: apsw.Connection) -> Iterator[str]:
         with np.errstate(all="ignore"):  # damage may be a number that is none
             values = np.frombuffer(vector, "<f4").astype(np.float64)
             length = float(np.sqrt(values @ values))
-        if not abs(length - 1) <= LENGTH_OFF:  # true for NaN as well
+        check = crc32(vector)
+        if not abs(length - 1) <= LENGTH_OFF or checks.get(id, check) != check:  # true for NaN as well
             yield f"memory {id}: its vector is not the one that was stored (length {length})"
+        elif id not in checks:
+            yield f"memory {id}: the signs of its vector are missing"
         elif id not in waiting and not any(
             packs.users[row] == (user or NOBODY) and packs.signs[:, row].tobytes() == signs_of(vector) for row in own
         ):

@@ -25,6 +25,7 @@ from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace, digest, no
 
 from powermem_cli.model import Scope
 from powermem_cli.providers import create_embedder
+from powermem_cli.retrieval import CANDIDATES
 from powermem_cli.stores.base import EVERYTHING, Insert, Store, Where, Write
 from powermem_cli.terms import query_terms
 
@@ -35,7 +36,7 @@ NEAR = 10
 def place_on(engine: str, stack: ExitStack) -> tuple[Place, Server | None]:
     if engine == "sqlite":
         return SqlitePlace(Path(stack.enter_context(tempfile.TemporaryDirectory())) / "memories.db"), None
-    server = stack.enter_context(running(Postgres() if engine == "postgres" else Seekdb()))
+    server = stack.enter_context(running(Postgres("1GB") if engine == "postgres" else Seekdb()))
     return (PostgresPlace if engine == "postgres" else OceanBasePlace)(server, "bench"), server
 
 
@@ -58,13 +59,14 @@ def writes(texts: list[str], vectors: list[bytes], users: int) -> Iterator[list[
 
 
 async def timed_searches(store: Store, queries: list[tuple[str, bytes]], users: int | None) -> list[float]:
-    """Milliseconds of both halves of a search, one after the other."""
+    """Milliseconds of both halves of a search, asked for at once as a search does."""
     took = []
     for number, (text, vector) in enumerate(queries):
         where = EVERYTHING if users is None else Where(Scope(f"user{number % users}"))
         started = time.perf_counter()
-        await store.nearest(vector, where, limit=300)
-        await store.matching(query_terms(text), where, limit=300)
+        await asyncio.gather(
+            store.nearest(vector, where, limit=CANDIDATES), store.matching(query_terms(text), where, limit=CANDIDATES)
+        )
         took.append((time.perf_counter() - started) * 1000)
     return sorted(took[len(took) // 10 :])
 
@@ -80,10 +82,12 @@ async def recall(store: Store, ids: list[int], vectors: list[bytes], queries: li
 
 
 def memory_of(server: Server | None) -> float:
-    """Megabytes: of the server and its children at this moment, of this process at its highest."""
+    """Megabytes: of the server and its children at this moment, of this process at its highest. What they share
+    counts once.
+    """
     if server is None or server._process is None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    total, parents = 0, {server._process.pid}
+    total, shared, parents = 0, 0, {server._process.pid}
     for folder in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         try:
             status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
@@ -92,7 +96,8 @@ def memory_of(server: Server | None) -> float:
         if int(folder.name) in parents or int(status["PPid"]) in parents:
             parents.add(int(folder.name))
             total += int(status.get("RssAnon", "0").split()[0])
-    return total / 1024
+            shared = max(shared, int(status.get("RssShmem", "0").split()[0]))
+    return (total + shared) / 1024
 
 
 async def measure(engine: str, arguments: argparse.Namespace) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 import apsw
 import numpy as np
@@ -122,9 +123,10 @@ def tight_loop(folder: Path, number: int) -> float:
     return number / seconds
 
 
-def _packed(part: range, users: list[int], vectors: list[bytes]) -> tuple[bytes, bytes, bytes]:
+def _packed(part: range, users: list[int], vectors: list[bytes]) -> tuple[bytes, ...]:
     ids, whose = np.array(part, "<i8") + 1, np.array([users[i] for i in part], "<u4")
-    return ids.tobytes(), whose.tobytes(), b"".join(signs_of(vectors[i]) for i in part)
+    checks = np.array([crc32(vectors[i]) for i in part], "<u4")
+    return ids.tobytes(), whose.tobytes(), checks.tobytes(), b"".join(signs_of(vectors[i]) for i in part)
 
 
 def providing(folder: Path, numbers: list[int]) -> Iterator[Row]:

@@ -40,3 +40,25 @@ def test_where_there_is_no_store_nothing_is_offered_and_none_is_made(filled, pla
     before = sorted(filled.folder.iterdir())
     assert offered(filled, "powermem", "list", "--user", "an", SQLITE_PATH=place) == []
     assert sorted(filled.folder.iterdir()) == before
+
+
+def test_in_a_real_bash(filled):
+    filled.put_on_path()
+    line = (
+        'eval "$(powermem --show-completion)"; COMP_WORDS=(powermem list --user an); COMP_CWORD=3;'
+        ' _powermem_completion powermem; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    said = filled("-c", line, wrapper=("bash", "--norc"))
+    assert (said.out.split(), said.err) == (["andy", "anna"], "")
+
+
+@pytest.mark.parametrize(
+    ("shell", "answer"), [("zsh", '_arguments \'*: :(("andy"\n"anna"))\'\n'), ("fish", "andy\nanna\n")]
+)
+def test_what_the_scripts_of_other_shells_ask_for(filled, shell, answer):
+    asking = {
+        "_POWERMEM_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "powermem list --user an",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+    }
+    assert filled(env=asking).out == answer

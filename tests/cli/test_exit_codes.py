@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections import Counter
 
 import apsw
 import pytest
 from fake_api import DIMS, FakeApi, Reply
+from hypothesis import given, strategies as st
 from program import PROGRAM, SECONDS
 
-from powermem_cli.cli.exits import Exit, exit_of
+from powermem_cli.batch import Tally
+from powermem_cli.cli.add_report import summary_of
+from powermem_cli.cli.exits import Exit, exit_of, stop_reason_of
 from powermem_cli.errors import EmbedderMismatch, Locked, PowerMemError, StoreBusy
+from powermem_cli.ingestion import Report
 
 GOOD = {"memory": "Ana drinks green tea"}
 BAD = {"memory": 7}
@@ -246,15 +251,62 @@ def test_death_by_the_signal_that_came(powermem, name):
 
 # ── which one wins ──
 
-ORDER = [Exit.BUG, Exit.STORE, Exit.SETUP, Exit.LATER, Exit.PARTIAL, Exit.NEGATIVE, Exit.DONE]
+ORDER = [70, 5, 4, 75, 3, 1, 0]
+"""As the help tells it; a signal comes before all of them."""
 
 
-def test_every_error_has_a_code():
+def errors() -> list[PowerMemError]:
+    """One of each kind."""
     kinds = [PowerMemError]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    for kind in kinds:
-        error = kind("x", provider="p") if "provider" in kind.__init__.__code__.co_varnames else kind("x")
+    return [
+        kind("x", provider="p") if "provider" in kind.__init__.__code__.co_varnames else kind("x") for kind in kinds
+    ]
+
+
+STOPS = {"end": 0, "signal": 75, "deadline": 75, "output": 5, "too_many_failures": 1, "error": 0}
+TALLIES = st.fixed_dictionaries(
+    {status: st.integers(0, 2) for status in ("added", "rejected", "failed", "not_started")}
+)
+
+
+@given(
+    faults=st.lists(st.sampled_from([error for error in errors() if exit_of(error) != Exit.USAGE]), max_size=3),
+    stop=st.sampled_from(sorted(STOPS)),
+    counts=TALLIES,
+    number=st.sampled_from([None, *map(int, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))]),
+)
+def test_the_gravest_of_several_wins(faults, stop, counts, number):
+    """Whatever went wrong, in whatever order, and became of the records."""
+    report = Report(Tally(sum(counts.values()), Counter(counts)), stop, 1.0, tuple(faults))
+    bad = counts["rejected"] + counts["failed"]
+    applies = {int(exit_of(fault)) for fault in faults} | {STOPS[stop]}
+    if bad and stop == "end":
+        applies.add(1 if bad == sum(counts.values()) else 3)
+    summary = summary_of(report, "job", signalled=number)
+    wanted = next(code for code in ORDER if code in applies)
+    assert summary["exit_code"] == (wanted if number is None else 128 + number)
+    assert ("error" in summary) == bool(faults)
+    if faults:
+        told = next(fault for fault in faults if exit_of(fault) == min(map(exit_of, faults), key=ORDER.index))
+        assert summary["error"]["code"] == told.code
+        assert summary["stop_reason"] == ("signal" if number else stop_reason_of(told))
+
+
+def test_an_input_that_cannot_be_read_after_others_were_is_no_2(powermem):
+    """Which would say that nothing was started."""
+    good = powermem.write("a.jsonl", GOOD)
+    (powermem.folder / "b.jsonl").write_bytes(b"\x7fELF" + bytes(range(256)))
+    said = powermem.inside("add", "-f", good, "-f", "b.jsonl", "--json")
+    assert (said.code, said.json["exit_code"], said.json["added"]) == (3, 3, 1)
+    assert said.json["error"]["code"] == "input.binary"
+    assert powermem.inside("add", "-f", "b.jsonl", "-f", good, "--json").code == 2
+    assert powermem.memories() == [GOOD["memory"]]
+
+
+def test_every_error_has_a_code():
+    for error in errors():
         assert exit_of(error) in Exit
         assert exit_of(error) not in {Exit.DONE, Exit.PARTIAL}
         if error.retryable:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import ast
 import gzip
-import inspect
-import os
 import re
-import shlex
 from pathlib import Path
 
 import pytest
-from program import PROGRAM
 from terminal import in_terminal
 
+import powermem_cli
 from powermem_cli.cli.error_codes import ERROR_CODES
 from powermem_cli.cli.examples import EXAMPLES
 from powermem_cli.cli.exits import MEANINGS, Exit
@@ -21,9 +18,12 @@ from powermem_cli.cli.help import TOPICS
 from powermem_cli.filters import COLUMNS, OPERATORS, WORDS
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.readers import FORMATS
+from powermem_cli.sync_memory import Memory
+from powermem_cli.times import parse_time
 from powermem_cli.variables import NAMES, VARIABLES
 
 REPOSITORY = Path(__file__).parents[2]
+FOR_THE_PROGRAM = {"add_records", "keeps_what_is_said", "store_identity", "usage"}  # of AsyncMemory alone
 FILES_WITH_A_DOT = {"config.toml", "job.json"}
 CODE = re.compile(rf"({'|'.join(sorted({code.split('.')[0] for code in ERROR_CODES if '.' in code}))})\.[a-z_]+")
 
@@ -68,11 +68,26 @@ def test_every_part_of_the_filter_language_is_explained(powermem):
     assert all(column in said["fields"] for column in COLUMNS)
 
 
-def test_every_method_is_explained(powermem):
-    public = {name for name, _ in inspect.getmembers(AsyncMemory, inspect.isfunction) if not name.startswith("_")}
+def test_every_public_name_of_the_api_is_explained(powermem):
+    members = {name for name in vars(AsyncMemory) if not name.startswith("_")}
     said = entries(powermem, "api")
-    assert {name.partition("(")[0] for name in said} == public
+    named = {name.partition("(")[0] for name in said}
+    assert {*powermem_cli.__all__, *(f"AsyncMemory.{name}" for name in members)} <= named
     assert all(said.values())
+    assert members - {name for name, value in vars(Memory).items() if value.__doc__} <= FOR_THE_PROGRAM
+
+
+def test_the_fields_of_a_memory_are_those_the_reference_describes(tmp_path):
+    with Memory({"vector_store": {"provider": "sqlite", "config": {"path": str(tmp_path / "m.db")}}}) as memory:
+        given = [*memory.add("Anna likes tea", user_id="anna")["results"], *memory.search("tea")["results"]]
+        assert type(given[0]["id"]) is int
+        assert parse_time(given[0]["created_at"])
+        for row in given:
+            assert all(f"`{name}`" in powermem_cli.__doc__ for name in row)
+
+
+def test_the_reference_in_the_samples_is_what_help_says(powermem):
+    assert powermem.inside("help", "api").out == (REPOSITORY / "samples" / "api.md").read_text("utf-8")
 
 
 def test_without_a_topic_it_lists_them_and_a_wrong_one_is_corrected(powermem):
@@ -94,13 +109,18 @@ def test_a_topic_fits_a_terminal(powermem, topic):
 
 def test_examples_come_before_the_options(powermem):
     said = powermem.inside("list", "--help").out
-    assert said.index("Examples:") < said.index("Options:") < said.index("Every command:")
-    assert said.index("--all") < said.index("Every command:") < said.index("--db")
+    assert (
+        said.index("Examples:")
+        < said.index("Options:")
+        < said.index("Scope and filters:")
+        < said.index("Every command (")
+    )
+    assert said.index("--all") < said.index("Every command (") < said.index("--db")
 
 
 def test_no_line_is_wider_than_a_terminal(powermem):
     for command in ("", *EXAMPLES):
-        said = powermem(*command.split(), "--help").out
+        said = powermem.inside(*command.split(), "--help").out if command else powermem("--help").out
         assert said
         assert all(len(line) <= 88 for line in said.splitlines()), command
 
@@ -115,20 +135,24 @@ def folder(powermem):
     (folder / "logs").mkdir()
     (folder / "logs" / "a.jsonl.gz").write_bytes(gzip.compress((folder / "chats.jsonl").read_bytes()))
     (folder / "notes.csv").write_text("note,customer\nLikes the corner table,ana\n", "utf-8")
-    (folder / "bin").mkdir()
-    (folder / "bin" / "powermem").write_text(f'#!/bin/sh\nexec {shlex.join(PROGRAM)} "$@"\n', "utf-8")
-    (folder / "bin" / "powermem").chmod(0o755)
+    powermem.put_on_path()
     powermem.inside("add", "Anna likes tea", "--user", "anna")
     powermem.inside("export", "-o", "memories.jsonl")
     return folder
 
 
-@pytest.mark.parametrize("line", sorted({line for lines in EXAMPLES.values() for line in lines}))
+EVERY_EXAMPLE = sorted({line for name, lines in EXAMPLES.items() for line in lines if name != "mcp"})  # see test_mcp.py
+
+
+@pytest.mark.parametrize("line", EVERY_EXAMPLE)
 def test_an_example_runs_as_it_is_written(powermem, folder, line):
     if "-o memories.jsonl" in line:
         (folder / "memories.jsonl").unlink()
+    if "trash restore" in line:
+        powermem.inside("delete", "--all", "--user", "anna", "--yes")
+        powermem.inside("add", "Anna likes tea", "--user", "anna")
     (known,) = powermem.inside("list", "--user", "anna", "--json").json["results"]
     line = re.sub(r"\b\d{15,}\b", known["id"], line)
     line = line.replace("delete --all", "delete --yes --all")  # which a person at a terminal is asked
-    said = powermem("-c", line, wrapper=("bash",), env={"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"})
+    said = powermem.typed(line)
     assert said.code == 0, said.err

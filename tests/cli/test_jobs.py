@@ -57,8 +57,8 @@ def test_no_jobs_no_rows(powermem):
 def test_every_job_has_its_row(powermem, failing):
     powermem.inside("add", "-", "--job", "piped", "--config", moody(powermem), stdin='{"memory": "x"}')
     chats, piped = powermem.inside("jobs", "list").rows
-    assert (chats[0], chats[1], chats[3:]) == ("chats", "end", ["1", "1", "1", "0"])
-    assert (piped[0], piped[1], piped[3:]) == ("piped", "end", ["1", "0", "0", "0"])
+    assert (chats[0], chats[1], chats[3:]) == ("chats", "done", ["1", "1", "1", "0"])
+    assert (piped[0], piped[1], piped[3:]) == ("piped", "done", ["1", "0", "0", "0"])
     assert [row["job"] for row in powermem.inside("jobs", "list", "--json").json["results"]] == ["chats", "piped"]
     assert [row["to_retry"] for row in powermem.inside("jobs", "list", "--jsonl").jsonl] == [1, 0]
 
@@ -68,7 +68,7 @@ def test_one_job_in_full(powermem, failing):
     told = {row[0]: row[1] for row in shown}
     assert told["reads"] == str(failing)
     assert told["store"] == str(powermem.database)
-    assert told["ended"] == "1 added · 1 rejected · 1 failed"
+    assert told["ended"] == "1 added, 1 rejected, 1 failed"
     assert told["rejects"] == str(jobs_folder(powermem) / "chats/rejects.jsonl")
     assert told["failed"] == f"{failing}:2: moody: this text is not taken (1 run)"
     document = powermem.inside("jobs", "show", "chats", "--json").json
@@ -241,7 +241,7 @@ def test_who_runs_it_is_said_and_it_is_not_forgotten(powermem, running):
     assert (said.code, said.json["code"], said.json["stop_reason"]) == (75, "job.locked", "locked")
     assert (jobs_folder(powermem) / "pipe").is_dir()
     end(running)
-    assert powermem.inside("jobs", "list").rows[0][1] == "end"
+    assert powermem.inside("jobs", "list").rows[0][1] == "done"
 
 
 def test_four_processes_on_one_job_one_runs_and_three_step_back(powermem, running):

@@ -156,12 +156,12 @@ def test_delete_all_of_a_scope_needs_a_yes(powermem, ids):
     assert refused.json["exit_code"] == 2
     assert len(contents(powermem)) == 3
     done = powermem.inside("delete", "--all", "-u", "ana", "--yes", "--json")
-    assert (done.code, done.json) == (0, {"deleted": 2, "dry_run": False})
+    assert (done.code, done.json["deleted"], done.json["dry_run"], done.json["left"]) == (0, 2, False, 0)
     assert [row["id"] for row in contents(powermem)] == ids[2:]
 
 
 def test_delete_all_means_the_default_user_s_where_there_is_one(powermem, ids):
-    assert powermem.inside("delete", "--all", "-y", env={"POWERMEM_USER": "ben"}).err == "1 deleted\n"
+    assert powermem.inside("delete", "--all", "-y", env={"POWERMEM_USER": "ben"}).err.startswith("1 deleted\n")
     assert [row["id"] for row in contents(powermem)] == ids[:2]
 
 

@@ -8,6 +8,7 @@ import json
 import stat
 
 import pytest
+from benchmarks.moving import round_trip
 
 
 @pytest.fixture
@@ -135,3 +136,9 @@ class TestDatabase:
     def test_optimize_says_what_is_there(self, filled):
         assert filled.inside("db", "optimize", "--json").json["engine"] == "sqlite"
         assert filled.inside("db", "optimize").err == "no index is needed here\n"
+
+
+@pytest.mark.soak
+def test_100_000_memories_there_and_back_are_the_same(tmp_path):
+    figures = round_trip(tmp_path, 100_000)
+    assert max(megabytes for _, megabytes in figures.values()) < 500  # pages of the file that are mapped count, too

@@ -11,6 +11,7 @@ from fake_api import FakeApi, Reply
 
 KEY = "sk-canary-0123456789abcdef"
 MANY = 10_000
+SOME = 1_200  # more than are worked on together
 
 
 @pytest.fixture
@@ -50,7 +51,8 @@ STOPS = {
 @pytest.mark.parametrize(("reply", "code"), STOPS.values(), ids=STOPS)
 def test_what_a_person_must_mend_costs_a_large_job_two_calls(powermem, fake, using, reply, code):
     fake.rule = lambda request: reply
-    said = using()("add", "-f", notes(powermem, MANY), "--no-infer", "--json")
+    number = MANY if reply.status == 401 else SOME
+    said = using()("add", "-f", notes(powermem, number), "--no-infer", "--json")
     assert said.code == 4
     assert said.summary["error"]["code"] == code
     assert len(fake.requests) <= 2
@@ -98,23 +100,23 @@ WRONG = {
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
 def test_vectors_that_are_none_are_never_stored(powermem, fake, using, change):
     fake.rule = lambda request: Reply(change=lambda answer: {**answer, "data": change(answer["data"])})
-    run = using()
-    options = ("--no-infer", "--max-failures", "none", "--retries", 1)
-    said = run("add", "-f", notes(powermem, MANY), *options, "--json")
+    run = using(batch_size=4)
+    options = ("--no-infer", "--max-failures", "none", "--retries", 1, "-c", 4)
+    said = run("add", "-f", notes(powermem, SOME), *options, "--json")
     assert said.code == 4
     assert (said.summary["error"]["code"], said.summary["added"]) == ("embed.invalid", 0)
-    assert len(fake.requests) < 400
+    assert len(fake.requests) < 60
     assert run("list", "--json").json["results"] == []
 
 
 @pytest.mark.parametrize("reply", [Reply(400), Reply(422), Reply(body="<html>"), Reply(change=lambda answer: {})])
 def test_a_provider_that_takes_nothing_at_all_stops_the_run(powermem, fake, using, reply):
     fake.rule = lambda request: reply
-    said = using()("add", "-f", notes(powermem, MANY), "--no-infer", "--retries", 1, "--json")
+    said = using(batch_size=4)("add", "-f", notes(powermem, SOME), "--no-infer", "--retries", 1, "-c", 4, "--json")
     assert said.code == 4
     assert said.summary["added"] == 0
     assert said.summary["not_started"] > 0
-    assert len(fake.requests) < 400
+    assert len(fake.requests) < 60
     assert "none of the first" in said.err
 
 
@@ -152,7 +154,7 @@ def test_the_options_of_calls_reach_the_provider(powermem, fake, using):
 
 
 def test_no_more_calls_at_once_than_asked_for(powermem, fake, using):
-    fake.rule = lambda request: Reply(delay=0.05)
+    fake.rule = lambda request: Reply(delay=0.02)
     run = using(batch_size=4)
     run("add", "-f", notes(powermem, 80), "--no-infer", "-c", 2)
     assert fake.most_in_flight == 2
@@ -180,6 +182,20 @@ def test_what_it_took_is_said_and_noted(powermem, fake, using):
     [account] = powermem.folder.glob("state/powermem/spent/*/*.jsonl")
     assert [json.loads(line)["stages"]["embed"]["calls"] for line in account.read_text().splitlines()] == [calls, 1]
     assert account.stat().st_mode & 0o077 == 0
+
+
+def test_a_line_of_each_record_says_what_it_took(powermem, fake):
+    fake.next(Reply(body="<html>"))
+    env = {"LLM_PROVIDER": "vllm", "LLM_MODEL": "fake", "VLLM_LLM_BASE_URL": fake.url}
+    talk = {"user_id": "anna", "messages": [{"role": "user", "content": "I like tea."}]}
+    said = powermem.inside("add", "-f", powermem.write("talks.jsonl", talk, {"memory": "x"}), "--jsonl", env=env)
+    judged, ready, summary = said.jsonl
+    assert (judged["status"], judged["attempts"], judged["tokens"]["completion"]) == ("added", 2, 7)
+    assert judged["tokens"]["prompt"] == summary["tokens"]["prompt"] > 0
+    assert judged["ms"] >= 0
+    assert ready["ms"] >= 0
+    assert "attempts" not in ready
+    assert summary["stages"]["extract"]["http"] == {"calls": 2, "retries": 1, "rate_limited": 0}
 
 
 def test_what_calls_nobody_leaves_no_account(powermem):

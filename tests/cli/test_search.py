@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from program import Powermem
+
+from powermem_cli.cli.search import AT_ONCE
 
 MEMORIES = (
     {"user_id": "ana", "memory": "Ana drinks green tea every morning", "metadata": {"topic": "food", "year": 2024}},
@@ -182,3 +185,36 @@ def test_only_what_is_of_that_time(powermem):
         assert [row[3] for row in powermem.inside(*command, "--since", "1h").rows] == ["tea now"]
         assert [row[3] for row in powermem.inside(*command, "--until", "2026-03-01").rows] == ["tea in March"]
         assert powermem.inside(*command, "--since", "soon").code == 2
+
+
+# ── how it is asked ──
+
+
+def test_words_alone(powermem):
+    assert found(powermem, "tea", "-u", "ana", "--mode", "keyword") == [MEMORIES[0]["memory"]]
+    assert len(found(powermem, "tea", "-u", "ana", "--mode", "vector")) == 2
+    assert powermem.inside("search", "tea", "--mode", "fuzzy").code == 2
+
+
+def test_how_a_score_came_about(powermem):
+    said = powermem.inside("search", "what does she drink?", "-u", "ana", "--explain", "--json").json["results"]
+    assert set(said[0]["explanation"]) == {"cosine", "bm25", "vector", "keywords", "boosts", "value"}
+    told = powermem.inside("search", "tea", "-u", "ana", "--explain")
+    assert len(told.rows) == len(told.err.splitlines()) == 2, "stdout stays what it is without"
+    assert re.fullmatch(r" 1\. 0\.\d{3} for .*vector .*\(cosine .*keywords .*\(BM25 .*", told.err.splitlines()[0])
+
+
+def test_a_file_of_more_than_are_answered_together(powermem):
+    questions = powermem.write("many.txt", *(f"memory number {i}" for i in range(AT_ONCE + 2)))
+    said = powermem.inside("search", "-f", questions, "-k", 1, "--mode", "keyword", "--jsonl").jsonl
+    assert [answer["query"] for answer in said] == [f"memory number {i}" for i in range(AT_ONCE + 2)]
+
+
+def test_a_question_from_a_pipe_is_answered_while_the_next_is_not_there_yet(powermem):
+    with powermem.started("search", "-f", "-", "-k", 1, "--jsonl") as process:
+        for question, memory in (("green tea", MEMORIES[0]), ("black coffee", MEMORIES[2])):
+            process.stdin.write(f"{question}\n".encode())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["results"][0]["memory"] == memory["memory"]
+        process.stdin.close()
+        assert process.wait(30) == 0

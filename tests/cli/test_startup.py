@@ -53,6 +53,8 @@ def test_without_arguments_help_and_a_failure(powermem):
     assert (of_a_group.code, of_a_group.err.split("\n")[0]) == (2, "Usage: powermem jobs [OPTIONS] COMMAND [ARGS]...")
     assert '\n  powermem add --file chats.jsonl\n  powermem search "' in said.err  # examples stay on lines of their own
     assert all(f"\n  {command} " in said.err for command in COMMANDS)
+    assert "--log-file" not in said.err  # what a command takes is too much for one who asks what there is
+    assert len([line for line in said.err.splitlines() if re.match(r" {6,}\S", line)]) == 0  # a line each
 
 
 @pytest.mark.parametrize("command", PARAMETERS)

@@ -35,14 +35,34 @@ def test_a_table_with_nothing_in_it_that_was_not_ours(filled):
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e]", plain)
 
 
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("search", "tea", "--user", "anaa"), "nothing found: user 'anaa' is not known; did you mean ana?"),
+        (("list", "--user", "Zoe"), "no memories here: user 'Zoe' is not known; there is ana"),
+        (("list", "--user", "ana", "--since", "2126-01-01"), "no memories here"),
+        (
+            ("list", "--where", "topik=food"),
+            "no memories here: no memory has 'topik' in its metadata; did you mean topic?",
+        ),
+        (("list", "--where", "topic=sport"), "no memories here"),
+    ],
+)
+def test_who_or_what_may_have_been_meant(powermem, command, said):
+    powermem.inside("add", "Ana drinks green tea", "--user", "ana", "--metadata", '{"topic": "food"}')
+    code, shown = in_terminal(powermem, *command)
+    assert (code, " ".join(shown.split())) == (0, said)
+
+
 def test_a_bar_then_what_became_of_it(powermem):
     path = powermem.write("in.jsonl", *({"memory": f"memory {i}"} for i in range(600)), {"memory": 7})
     code, shown = in_terminal(powermem, "add", "-f", path, columns=200)
     assert code == 3
     assert shown.count(ERASE) > 1  # it was written over
-    bar, summary, reason, aside, cure, _end = screen(shown)
+    bar, summary, undated, no_llm, reason, aside, cure, _end = screen(shown)
     assert all(part in bar for part in ("100%", "601 records", "1 rejected"))
     assert summary.startswith("600 added (600 memories) · 1 rejected")
+    assert (undated, no_llm) == ("  600 without a time", "  no LLM is configured: kept what users said")
     assert reason == f"  {path}:601: memory must be text, not a number"
     assert aside.startswith("  set aside: /")
     assert cure == f"  mend them there, then: powermem add -f {aside.removeprefix('  set aside: ')}"
@@ -59,9 +79,8 @@ def test_ctrl_c_is_answered_at_once_and_the_line_is_left_in_order(powermem):
 
     code, shown = in_terminal(powermem, "add", "-f", pipe, meanwhile=stop)
     assert code == -signal.SIGINT
-    stopping, bar, summary, end = screen(shown)
+    stopping, summary, end = screen(shown)
     assert stopping.startswith("stopping: what is in flight is finished first")
-    assert bar.startswith("0 records")
     assert "stopped: signal" in summary
     assert end == ""
 
@@ -94,7 +113,7 @@ def test_any_terminal_gets_what_it_can_show(filled, columns, env):
     path = filled.write("more.jsonl", *({"memory": f"Füße {i}"} for i in range(300)), {"memory": 7})
     code, shown = in_terminal(filled, "add", "-f", path, columns=columns, env=env)
     assert (code, "Traceback" in shown) == (3, False)
-    assert all(part in shown for part in ("300 added", "1 rejected"))
+    assert all(part in " ".join(shown.split()) for part in ("300 added", "1 rejected"))
     code, table = in_terminal(filled, "list", "--all", columns=columns, env=env)
     assert (code, "Traceback" in table) == (0, False)
     assert all(len(line) <= columns for line in SGR.sub("", table).split("\n"))

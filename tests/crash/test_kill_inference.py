@@ -15,7 +15,7 @@ from program import Powermem
 from powermem_cli.ingestion import MOST_JUDGED
 from powermem_cli.memory import AsyncMemory
 
-RECORDS = 240
+RECORDS = 160
 USERS = 4
 
 
@@ -44,7 +44,7 @@ def test_two_kills_lose_nothing_double_nothing_and_ask_little_again(tmp_path):
     write_records(source)
     with FakeApi(latency=0.005) as api:
         env = {"LLM_PROVIDER": "vllm", "LLM_MODEL": "fake", "VLLM_LLM_BASE_URL": api.url}
-        for lines in (30, 60):
+        for lines in (20, 40):
             options = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             with powermem.started("add", "-f", source, "--jsonl", env=env, **options) as process:
                 assert process.stdout is not None
@@ -56,7 +56,7 @@ def test_two_kills_lose_nothing_double_nothing_and_ask_little_again(tmp_path):
         done = powermem("add", "-f", source, "--jsonl", env=env)
         assert done.code == 0, done.err
         shown = [data_in(request.body["messages"]) for request in api.requests]
-        again = powermem("add", "-f", source, "--no-resume", "--jsonl", env=env)
+        again = powermem.inside("add", "-f", source, "--no-resume", "--jsonl", env=env)
         assert again.summary["unchanged"] == RECORDS
         assert len(api.requests) == len(shown)
     assert asyncio.run(stories(powermem.database)) == {

@@ -149,8 +149,10 @@ def test_signals_at_a_hundred_moments(tmp_path, number):
                 process.wait(dice.uniform(0.1, 0.9))  # before that, it is Python's own start that answers
             process.send_signal(number)
             said, err = end_of(process)
-        assert process.returncode in {-number, 0}
-        assert b"Traceback" not in err
+        # On a busy machine it may still be Python's own start that answers.
+        is_python = process.returncode == 1 and b"KeyboardInterrupt" in err and b"powermem_cli" not in err
+        assert is_python or process.returncode in {-number, 0}
+        assert is_python or b"Traceback" not in err
         again = powermem("add", "-f", talks, "--jsonl")
         assert again.code == 0
         assert not check(powermem.database, whole(powermem.folder / "acks", said, again.out.encode()), talks)

@@ -158,13 +158,18 @@ def test_a_hole_is_one_line_that_is_no_record(powermem):
     assert (after["rejected"], after["added"]) == (1, 1)
 
 
-def test_a_file_that_begins_with_a_hole_is_refused_as_a_whole(powermem, log):
+@pytest.mark.parametrize("size", [5000, 20 << 20])
+@pytest.mark.parametrize("newline", [b"", b"\n"])
+def test_a_hole_instead_of_the_old_lines_is_one_reject(powermem, log, size, newline):
+    """What is left of a log that was copied and cut, if its writer goes on where it was: a sparse file."""
     with log.open("r+b") as file:
         file.truncate(0)
-        file.seek(1 << 20)
-        file.write(b"\n" + lines(4).encode())
-    assert read(powermem, log, code=2)["code"] == "input.binary"
-    assert powermem.memories() == texts(1, 2, 3)
+        file.seek(size)
+        file.write(newline + lines(4).encode())
+    after = read(powermem, log, code=3)
+    assert (after["rejected"], after["added"]) == (1, 1)
+    assert powermem.memories() == texts(1, 2, 3, 4)
+    assert read(powermem, log)["read"] == 0
 
 
 def test_a_pipe_with_a_name(powermem):

@@ -158,9 +158,17 @@ class TestBar:
         progress.finish()
         assert stream.getvalue() == ""
         progress.start(1, "a")
+        progress.update(1, {"added": 1})
         progress.finish()
         progress.finish()
         assert stream.getvalue().count("\n") == 1
+
+    def test_where_nothing_was_read_it_leaves_no_trace(self, clock):
+        progress, stream = bar(clock)
+        progress.start(1, "a")
+        progress.finish()
+        assert stream.getvalue().endswith("\r\x1b[K")
+        assert "\n" not in stream.getvalue()
 
     def test_colour_and_characters_follow_the_stream(self, clock):
         stream = Terminal()

@@ -586,6 +586,13 @@ def test_options_that_are_wrong_are_named(make, name, options, why):
     assert KEY not in f"{caught.value}{caught.value.hint}"
 
 
+@pytest.mark.parametrize(("name", "where"), [("openai", "set OPENAI_API_KEY in"), ("openrouter", "or LLM_API_KEY or")])
+def test_where_a_missing_key_is_to_be_set(name, where):
+    with pytest.raises(ConfigError) as caught:
+        create_llm(name, {"model": "m"})
+    assert where in caught.value.hint
+
+
 async def test_a_server_of_ones_own_needs_no_key(closing):
     with FakeApi() as fake:
         embedder = closing(create_embedder("openai", {"model": "m", "base_url": fake.url}))

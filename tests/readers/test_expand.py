@@ -40,6 +40,16 @@ def test_a_quoted_home(folder, monkeypatch):
     assert expand(["~/c.*"]) == [f"{folder}/c.csv"]
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("c.csb", "did you mean c.csv?"), ("sub/b.json", "did you mean sub/a.jsonl?"), ("nowhere/c.csv", "looked into")],
+)
+def test_a_file_may_have_been_meant(folder, name, hint):
+    with pytest.raises(UsageError) as caught:
+        expand([name])
+    assert hint in caught.value.hint
+
+
 @pytest.mark.parametrize("pattern", ["none.jsonl", "*.parquet", "dir*", ""])
 def test_no_file_is_an_error_that_names_it(folder, pattern):
     with pytest.raises(UsageError) as caught:

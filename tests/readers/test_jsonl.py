@@ -80,6 +80,7 @@ def test_what_is_no_json_names_the_place(line, code, column, says):
         ("[]", "input.type", "an object or a string"),
         ('""', "input.empty", "memory is empty"),
         ("{}", "input.missing", "neither messages nor memory"),
+        ('{"body": "x", "user_id": "u"}', "input.missing", "is there, but body: --map memory=body takes one of them"),
         ('{"text": 5}', "input.type", "text must be text"),
         ('{"messages": [{"role": "user", "content": " "}]}', "input.empty", "no text"),
         ('{"messages": [{"role": ["user"], "content": "x"}]}', "input.type", "role"),

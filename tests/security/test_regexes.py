@@ -22,7 +22,7 @@ from powermem_cli.readers.strict_json import BadJson, parse
 from powermem_cli.times import parse_time
 
 LONG = 100_000  # characters: with one step for each pair of them there is no end in sight
-SEARCHED = 5_000  # a search may begin at each character, so that pairs are what an honest pattern may take
+SEARCHED = 2_000  # a search may begin at each character, so that pairs are what an honest pattern may take
 NOT_OURS = ("powermem_cli.powermem", "powermem_cli.__main__")
 
 

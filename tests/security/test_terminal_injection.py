@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from pathlib import Path
 
 import pytest
 from fake_api import DIMS, FakeApi, Reply
@@ -40,10 +41,14 @@ def assert_harmless(*shown: str) -> None:
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory):
     """A store that strangers have filled."""
-    powermem = Powermem(tmp_path_factory.mktemp("home"))
+    return filled(tmp_path_factory.mktemp("home"), 1000)
+
+
+def filled(folder: Path, number: int) -> Powermem:
+    powermem = Powermem(folder)
     rows = [
         {"memory": one, "user_id": no_controls(other), "key": no_controls(other), "metadata": {one: other}}
-        for one, other in zip(texts(1000, 1), texts(1000, 2), strict=True)
+        for one, other in zip(texts(number, 1), texts(number, 2), strict=True)
     ]
     added = powermem.inside("add", "-f", powermem.write("in.jsonl", *rows), "--no-infer")
     assert added.code == 0, added.err
@@ -69,6 +74,29 @@ def test_a_thousand_memories_onto_a_terminal(hostile, columns):
     assert code == 0
     assert_harmless(shown)
     assert "[/nope]" in SGR.sub("", shown)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_thousand_memories_through_every_human_output(tmp_path):
+    number = 10_000
+    powermem, seen = filled(tmp_path, number), 0
+    said = powermem.inside("list", "--all")
+    assert len(said.out.splitlines()) == number
+    shown = [said.out, said.err]
+    for columns in (20, 80, 300):
+        shown += in_terminal(powermem, "list", "--all", columns=columns)[1:]
+    for layout in ("table", "plain", "context"):
+        said = powermem.inside("search", "tea", "-k", "1000", "--format", layout)
+        assert said.code == 0, said.err
+        shown += [said.out, said.err]
+    for command in (["stats"], ["delete", "--all", "--dry-run"], ["history", "1"]):
+        said = powermem.inside(*command)
+        shown += [said.out, said.err]
+    for text in shown:
+        assert_harmless(text)
+        seen += len(text)
+    print(f"{number:,} fuzzed memories, {seen:,} characters shown: no control character of them")
 
 
 def test_single_memories_and_questions_about_deletion(hostile):

@@ -13,8 +13,8 @@ import anyio
 import numpy as np
 import pytest
 from cutting_proxy import CuttingProxy
-from engines import Postgres, Seekdb, running
-from places import MODEL, OceanBasePlace, PostgresPlace, add, digest, insert, noted, texts, vector
+from places import MODEL, add, digest, insert, noted, texts, vector
+from relay import Relay
 
 from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreBusy, StoreCorrupt, StoreError
 from powermem_cli.filters import parse_filter
@@ -116,25 +116,28 @@ class TestPatience:
         async with fresh.opened() as store:
             assert sorted(await texts(store)) == ["0", "1", "2", "3", "4", "last"]
 
-    @pytest.mark.parametrize("engine", [Postgres, Seekdb])
-    async def test_a_server_that_comes_back_is_waited_for(self, engine):
-        with running(engine()) as database:
-            place = (PostgresPlace if engine is Postgres else OceanBasePlace)(database, "c")
-            async with place.opened() as store, anyio.create_task_group() as tasks:
+    async def test_a_server_that_comes_back_is_waited_for(self, fresh, short):
+        relay = Relay(short / fresh.socket.name, fresh.socket)
+        with contextlib.ExitStack() as stack:
+            away = stack.enter_context(contextlib.ExitStack())
+            away.enter_context(relay.running())
+            async with fresh.opened(**fresh.options_at(short / fresh.socket.name)) as store:
                 await add(store, insert("before", "ann"))
-                await anyio.to_thread.run_sync(database.kill)
-                for number in range(3):
-                    tasks.start_soon(add, store, insert(f"{number}", "ann"))
-                await anyio.to_thread.run_sync(database.start)
-            async with place.opened() as store:
+                away.close()
+                async with anyio.create_task_group() as tasks:
+                    for number in range(3):
+                        tasks.start_soon(add, store, insert(f"{number}", "ann"))
+                    await refused(store)
+                    stack.enter_context(relay.running())
                 assert sorted(await texts(store)) == ["0", "1", "2", "before"]
 
     async def test_patience_ends(self, fresh, short, monkeypatch):
         monkeypatch.setattr(attempts, "PATIENCE", 0.1)
-        with running(Postgres() if fresh.engine == "postgres" else Seekdb()) as database:
-            gone = type(fresh)(database, "c")
-            async with gone.opened() as store:
-                database.kill()
+        relay = Relay(short / fresh.socket.name, fresh.socket)
+        with contextlib.ExitStack() as line:
+            line.enter_context(relay.running())
+            async with fresh.opened(**fresh.options_at(short / fresh.socket.name)) as store:
+                line.close()
                 with pytest.raises(StoreBusy, match="can't be reached") as caught:
                     await add(store, insert("x"))
                 assert caught.value.retryable
@@ -146,6 +149,13 @@ class TestPatience:
             assert await add(store, insert("first", "ann")) == [5]
             assert await add(store, insert("second", "ann")) == [6]
             assert await texts(store) == ["first", "second"]
+
+
+async def refused(store):
+    """Returns when nobody answers the store."""
+    with pytest.raises(StoreError):
+        async with store._session() as session:
+            await session.rows("SELECT 1")
 
 
 async def close_connections(place):
@@ -174,7 +184,7 @@ class TestNobodyThere:
     async def test_a_server_that_says_nothing(self, engine, monkeypatch):
         monkeypatch.setattr(oceanbase_pool, "CONNECT_TIMEOUT", 0.05)
         monkeypatch.setattr(postgres, "CONNECT_TIMEOUT", 0.05)
-        with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreError, match="can't be reached"):
+        with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(StoreError, match="no answer in time"):
             await elsewhere(engine, silent.getsockname()[1]).open(MODEL)
 
     @pytest.mark.parametrize("engine", SERVERS)

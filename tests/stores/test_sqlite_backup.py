@@ -18,7 +18,7 @@ from powermem_cli.whole_file import claimed
 
 pytestmark = pytest.mark.anyio
 
-SOAK = pytest.param(500, marks=pytest.mark.soak)
+SOAK = pytest.param(63, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])
 
 
 @pytest.fixture
@@ -36,8 +36,13 @@ def memory(number):
     return Write((insert(text, vector=vector(number)),), noted(text))
 
 
-@pytest.mark.parametrize("backups", [8, SOAK])
-async def test_each_of_many_during_writing_is_what_was_there_at_one_moment(place, copy, backups):
+@pytest.mark.parametrize("stores", [1, SOAK])
+async def test_each_of_many_during_writing_is_what_was_there_at_one_moment(tmp_path, copy, stores):
+    for number in range(stores):
+        await backed_up(SqlitePlace(tmp_path / f"{number}.db"), copy, 8)
+
+
+async def backed_up(place, copy, backups):
     async def write(store):
         for start in range(0, 10**9, 3):
             await store.apply([memory(number) for number in range(start, start + 3)])
@@ -127,7 +132,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 async def test_killed_at_any_moment_it_leaves_the_old_or_the_new(place, copy, kills):
     async with place.opened() as store:
         await store.apply([memory(number) for number in range(500)])
