@@ -213,13 +213,12 @@ def test_a_place_where_no_job_can_be_kept(filled):
     shutil.rmtree(filled.folder / "moved")
 
 
-def test_rejects_that_can_t_be_written_end_the_run(powermem):
+def test_rejects_that_can_t_be_written_keep_the_run_from_starting(powermem):
     path = powermem.write("in.jsonl", {"memory": "first"}, {"memory": 7}, {"memory": "last"})
     (powermem.folder / "folder").mkdir()
     said = powermem.inside("add", "-f", path, "--rejects", "folder", "--json")
-    assert said.code == 5
-    assert said.json["error"]["code"].startswith("store.")
-    assert said.json["stop_reason"] == "store"
+    assert said.code == 2
+    assert "folder: is a folder" in said.err
     assert powermem.inside("add", "-f", path, "--json").code == 3
     assert powermem.memories() == ["first", "last"]
 

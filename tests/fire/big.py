@@ -152,13 +152,38 @@ class Seen:
     err: str
 
 
+# A process begins with the peak of the one that started it, and that may be a large one: so a small one starts it.
+MEASURED = """
+import os, sys
+pid = os.fork() or os.execv(sys.argv[2], sys.argv[2:])
+_, status, used = os.wait4(pid, 0)
+with open(sys.argv[1], "w") as file:
+    file.write(str(used.ru_maxrss))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def run(powermem: Powermem, shape: Shape, way: str, pieces: Iterable[bytes]) -> Seen:
     """*way* is "file", "FIFO" or "stdin"."""
     place, arguments = powermem.folder / "input", ["-"]
     if way != "stdin":
         arguments = ["-f", str(place)]
         os.mkfifo(place) if way == "FIFO" else write(place.open("wb"), pieces)
-    command = [*PROGRAM, "add", *arguments, "--format", shape.format, "--no-infer", "--json"]
+    peak = powermem.folder / "peak"
+    command = [
+        sys.executable,
+        "-S",
+        "-c",
+        MEASURED,
+        str(peak),
+        *PROGRAM,
+        "add",
+        *arguments,
+        "--format",
+        shape.format,
+        "--no-infer",
+        "--json",
+    ]
     started = time.monotonic()
     with (powermem.folder / "out").open("wb") as out, (powermem.folder / "err").open("wb") as err:
         process = subprocess.Popen(
@@ -174,14 +199,13 @@ def run(powermem: Powermem, shape: Shape, way: str, pieces: Iterable[bytes]) -> 
             writer = threading.Thread(target=lambda: write(stream or place.open("wb"), pieces))
             writer.start()
             writer.join()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process.wait()
     place.unlink(missing_ok=True)
     said = (powermem.folder / "out").read_text(encoding="utf-8")
     return Seen(
         process.returncode,
         json.loads(said) if said.startswith("{") else {},
-        used.ru_maxrss / (MIB if sys.platform == "darwin" else 1024),
+        int(peak.read_text(encoding="utf-8")) / (MIB if sys.platform == "darwin" else 1024),
         time.monotonic() - started,
         (powermem.folder / "err").read_text(encoding="utf-8"),
     )
