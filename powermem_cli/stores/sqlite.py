@@ -29,6 +29,7 @@ from powermem_cli.stores.base import (
     rarity,
 )
 from powermem_cli.stores.sqlite_connection import Connection, read_snapshot
+from powermem_cli.stores.sqlite_counts import Counts
 from powermem_cli.stores.sqlite_file import DAMAGED, Access, settle_file
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_moving import SqliteSnapshot, describe, history, restore
@@ -36,7 +37,6 @@ from powermem_cli.stores.sqlite_rows import (
     NOBODY,
     SELECT_MEMORY,
     count,
-    frequencies,
     memory_of,
     meta,
     mismatch,
@@ -51,7 +51,7 @@ from powermem_cli.stores.sqlite_writer import Writer
 T = TypeVar("T")
 
 MOST_POSTINGS: Final = 100_000  # that are added up; what so many memories hold says little about any of them
-MOST_RANKED: Final = 5000  # memories whose length is looked up to rank them by keywords
+MOST_RANKED: Final = 2000  # memories whose length is looked up to rank them by keywords
 FEW_PACKS: Final = 16  # that are not worth packing anew, and
 MEMORIES_IN_A_PACK: Final = (
     512  # of more memories more: large files come in packs of 1,024, single ones in packs of 256
@@ -84,6 +84,7 @@ class SqliteStore:
         self._model: str | None = None
         self._writing: Connection | None = None
         self._finder = Finder()
+        self._counts = Counts()
         self._writer = Writer(self.path, self._finder)
         self._signatures: Signatures | None = None
         self._idle: list[Connection] = []
@@ -175,7 +176,7 @@ class SqliteStore:
         user = where.scope.user_id
 
         def work(db: apsw.Connection) -> list[Hit]:
-            counts, total = frequencies(db, terms, user)
+            counts, total = self._counts.frequencies(db, terms, user)
             held = {term: number for term, number in counts.items() if number}
             prefix = "" if user is None else user_prefix(user_number(db, user) or NOBODY)
 
@@ -193,7 +194,7 @@ class SqliteStore:
         return await self._read(work)
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
-        return await self._read(lambda db: frequencies(db, terms, user_id))
+        return await self._read(lambda db: self._counts.frequencies(db, terms, user_id))
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:

@@ -77,22 +77,6 @@ def ledger_row_of(row: Sequence[Any]) -> LedgerRow:
     return LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
 
 
-def frequencies(db: apsw.Connection, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
-    """In how many memories of the user (None: of all) each term stands, and how many memories there are."""
-    if user_id is None:
-        prefix, total = "", int(meta(db, "memories") or 0)
-    else:
-        number = user_number(db, user_id)
-        if number is None:
-            return dict.fromkeys(terms, 0), 0
-        prefix = user_prefix(number)
-        total = count(db, "SELECT count(*) FROM memories WHERE user = ?", (number,))
-    counted = {
-        term: count(db, "SELECT count(*) FROM words WHERE words MATCH ?", (quoted(prefix, term),)) for term in terms
-    }
-    return counted, total
-
-
 def count(db: apsw.Connection, sql: str, values: Sequence[Any]) -> int:
     return int(next(db.execute(sql, values))[0])
 

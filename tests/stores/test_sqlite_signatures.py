@@ -9,7 +9,7 @@ from powermem_cli import times
 from powermem_cli.filters import parse_filter
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite, sqlite_batch, sqlite_hashes, sqlite_signatures
+from powermem_cli.stores import sqlite, sqlite_batch, sqlite_counts, sqlite_hashes, sqlite_signatures
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -192,3 +192,17 @@ async def test_a_pack_that_is_damaged_is_an_error(store):
     with pytest.raises(Exception, match="is damaged"):
         await found(store, vectors(1)[0])
     await store._writing.run(sqlite_signatures.pack_anew)
+
+
+async def test_a_user_s_memories_are_counted_as_they_come_and_go(store, monkeypatch):
+    monkeypatch.setattr(sqlite_counts, "MANY", 5)
+    number = 0
+    for step in range(4):
+        ids = await apply(store, *(insert(one, number + i) for i, one in enumerate(vectors(4, seed=step))))
+        number += 4
+        assert await store.frequencies(["text"], "ann") == ({"text": number}, number)
+        await apply(store, Delete(ids[1]))
+        number -= 1
+        assert await store.frequencies(["text"], "ann") == ({"text": number}, number)
+    assert await store.delete(Where(Scope("ann"))) == number
+    assert await store.frequencies(["text"], "ann") == ({"text": 0}, 0)
