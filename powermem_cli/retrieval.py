@@ -14,7 +14,7 @@ from typing import Any, Final
 from powermem_cli.model import Hit
 from powermem_cli.terms import STOP_WORDS, query_terms
 
-CANDIDATES: Final = 300  # from each side
+CANDIDATES: Final = 200  # from each side
 VECTOR_WEIGHT: Final = 0.6
 KEYWORD_WEIGHT: Final = 0.4
 FREQUENT: Final = 0.2  # share of the memories from which on a name says nothing about what is asked
