@@ -50,7 +50,8 @@ from powermem_cli.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
-MOST_POSTINGS: Final = 100_000  # that are added up; what so many memories hold says little about any of them
+MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
+POSTINGS_OF: Final = 20  # many memories; what so many hold says little about any of them
 MOST_RANKED: Final = 2000  # memories whose length is looked up to rank them by keywords
 FEW_PACKS: Final = 16  # that are not worth packing anew, and
 MEMORIES_IN_A_PACK: Final = (
@@ -186,7 +187,7 @@ class SqliteStore:
 
             rows: list[Any] = []
             if held and not _narrows(where):  # a filter may leave few of the best
-                rows = best(_rarest(held), max(MOST_RANKED, limit))
+                rows = best(_rarest(held, max(MOST_POSTINGS, total // POSTINGS_OF)), max(MOST_RANKED, limit))
             if held and len(rows) < limit:
                 rows = best([*held], None)
             return [Hit(id, score) for id, score in rows]
@@ -324,13 +325,13 @@ def _narrows(where: Where) -> bool:
     return any(part is not None for part in (where.filter, where.ids, scope.agent_id, scope.run_id))
 
 
-def _rarest(held: Mapping[str, int]) -> list[str]:
-    """Of terms and the numbers of memories that hold them those that are worth most, up to MOST_POSTINGS together."""
+def _rarest(held: Mapping[str, int], most: int) -> list[str]:
+    """Of terms and the numbers of memories that hold them those that are worth most, up to *most* together."""
     some: list[str] = []
     postings = 0
     for term, number in sorted(held.items(), key=lambda pair: pair[1]):
         postings += number
-        if some and postings > MOST_POSTINGS:
+        if some and postings > most:
             break
         some.append(term)
     return [term for term in held if term in some]
