@@ -35,6 +35,7 @@ from powermem_cli.stores.sqlite_rows import (
     meta,
     number_of,
     origin_name,
+    whose_mark,
 )
 from powermem_cli.stores.sqlite_schema import pack_everything
 from powermem_cli.stores.sqlite_where import compile_where
@@ -122,7 +123,7 @@ class Batch:
         updated_at = new.created_at if new.updated_at is None else new.updated_at
         row = (id, *numbers, new.text, metadata, new.digest, length_of(terms), new.created_at, updated_at)
         more = (new.expires_at, None, None) if new.origin is None else (new.expires_at, *self._origin(new.origin))
-        self._memories += (*row, *more)
+        self._memories += (*row, *more, whose_mark(id, *numbers))
         if new.vector:
             self._embeddings += (id, new.vector)
             self._users.append(numbers[0])
@@ -341,7 +342,7 @@ class _Statement(NamedTuple):
     at_once: int
 
 
-_MEMORIES: Final = _Statement("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?)", 13, 256)
+_MEMORIES: Final = _Statement("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?,?)", 14, 256)
 _EMBEDDINGS: Final = _Statement("INSERT INTO embeddings VALUES ", "(?,?)", 2, 512)
 _WORDS: Final = _Statement("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", 2, 2048)
 _LEDGER: Final = _Statement("INSERT INTO ledger VALUES ", "(?,?,?,?,?,?,?,?)", 8, 512)

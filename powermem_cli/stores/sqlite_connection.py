@@ -134,8 +134,9 @@ def _guarded(work: Callable[[apsw.Connection], T], holder: list[apsw.Connection]
         raise StoreError(f"the database {path} is not open{why}", hint=hint if failed else None, code=code)
     try:
         return work(holder[0])
-    except apsw.SQLError as error:  # our statements are right: then the tables are not those they were written for
-        if is_damaged(holder[0]):
+    except (apsw.SQLError, apsw.ConstraintError) as error:
+        # Our statements are right: then the tables are not those they were written for, or hold what was not written.
+        if "meta." in str(error) or is_damaged(holder[0]):
             raise apsw.CorruptError(str(error)) from error
         raise
     except apsw.IOError as error:

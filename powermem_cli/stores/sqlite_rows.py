@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+from zlib import crc32
 
 import apsw
 
@@ -17,7 +18,8 @@ from powermem_cli.times import YEAR_1900, YEAR_2200
 SELECT_MEMORY: Final = """
 SELECT m.id, m.text, (SELECT name FROM names WHERE number = m.user), (SELECT name FROM names WHERE number = m.agent),
        (SELECT name FROM names WHERE number = m.run), json(m.metadata), m.created_at, m.updated_at,
-       (SELECT name FROM origins WHERE number = m.origin), m.line, m.expires_at FROM memories m
+       (SELECT name FROM origins WHERE number = m.origin), m.line, m.expires_at, m.user, m.agent, m.run, m.whose
+FROM memories m
 """
 SELECT_LEDGER: Final = "SELECT number, key, content, status, memory_ids, tries, job, at FROM ledger"
 MOST_KEYS_AT_ONCE: Final = 1024
@@ -28,13 +30,20 @@ NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 def memory_of(row: Sequence[Any]) -> StoredMemory:
     """A row of SELECT_MEMORY."""
-    id, text, user, agent, run, metadata, created_at, updated_at, origin, line, expires_at = row
+    id, text, user, agent, run, metadata, created_at, updated_at, origin, line, expires_at, *numbers, whose = row
+    if whose != whose_mark(id, *numbers):
+        raise apsw.CorruptError(f"whose memory {id} is has been changed")
     for at in (created_at, updated_at, updated_at if expires_at is None else expires_at):
         if not isinstance(at, int) or not YEAR_1900 <= at <= YEAR_2200:
             raise apsw.CorruptError(f"memory {id} has a time that is none")
     found = json.loads(metadata) if metadata else {}
     came_from = origin_of(origin, line)
     return StoredMemory(id, text, Scope(user, agent, run), found, created_at, updated_at, came_from, expires_at)
+
+
+def whose_mark(*scope: Any) -> int:
+    """Of a memory's id and the numbers of its user, agent and run: what stands in its column *whose*."""
+    return crc32(b"%d %d %d %d" % tuple(-1 if number is None else number for number in scope))
 
 
 def origin_of(name: str | None, line: int | None) -> Origin | None:

@@ -9,6 +9,7 @@ from typing import Final
 import apsw
 
 from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
+from powermem_cli.stores.sqlite_rows import whose_mark
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
 PACKS_SINCE: Final = 3  # schema version
@@ -73,6 +74,7 @@ CREATE INDEX history_by_user ON history (user);
 _VERSION_3: Final = """
 DROP INDEX memories_by_user;
 ALTER TABLE memories DROP COLUMN bits;
+ALTER TABLE memories ADD COLUMN whose INTEGER;  -- CRC-32 of id, user, agent and run: damage gives nobody's to another
 CREATE INDEX memories_by_user ON memories (user, id, agent, run, created_at, expires_at, metadata);
 
 -- Packs: many rows in one. They are never changed; what is no longer true in them is told by the other tables.
@@ -121,6 +123,7 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
         if 0 < version < PACKS_SINCE:
+            _mark_whose(connection)
             pack_everything(connection)
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
@@ -131,6 +134,11 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _mark_whose(connection: apsw.Connection) -> None:
+    connection.create_scalar_function("whose_mark", whose_mark, 4, deterministic=True)
+    connection.execute("UPDATE memories SET whose = whose_mark(id, user, agent, run)")
 
 
 def pack_everything(connection: apsw.Connection) -> None:

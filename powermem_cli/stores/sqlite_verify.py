@@ -15,7 +15,7 @@ import numpy as np
 
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
-from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta
+from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta, whose_mark
 from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, signs_of
 from powermem_cli.terms import distinct_terms
 
@@ -82,9 +82,13 @@ def _names(db: apsw.Connection) -> Iterator[str]:
 
 
 def _texts(db: apsw.Connection) -> Iterator[str]:
-    rows = db.execute("SELECT id, CAST(text AS BLOB), digest, length FROM memories")
-    for id, raw, stored, length in rows:
+    rows = db.execute("SELECT id, CAST(text AS BLOB), digest, length, user, agent, run, whose FROM memories")
+    for id, raw, stored, length, user, agent, run, whose in rows:
         text = _text(raw)
+        if not all(isinstance(number, int | None) for number in (user, agent, run)) or (
+            whose_mark(id, user, agent, run) != whose
+        ):
+            yield f"memory {id}: it is not whose it was"
         if text is None or digest(text) != stored:
             yield f"memory {id}: its text is not the one that was stored"
         elif length_of(distinct_terms(text)) != length:

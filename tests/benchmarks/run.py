@@ -105,8 +105,8 @@ def tight_loop(folder: Path, number: int) -> float:
         part = rows[start : start + 1000]
         db.execute("BEGIN IMMEDIATE")
         db.executemany(
-            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,NULL,1,?)",
-            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, i) for i in part],
+            "INSERT INTO memories VALUES (?,?,NULL,NULL,?,jsonb(?),?,?,?,?,NULL,1,?,?)",
+            [(i + 1, users[i], texts[i], None, digests[i], len(terms[i]), i, i, i, i) for i in part],
         )
         db.executemany("INSERT INTO embeddings VALUES (?, ?)", [(i + 1, vectors[i]) for i in part])
         Signatures.keep(db, *packs[start // 1000])

@@ -48,7 +48,7 @@ def place(sound, tmp_path):
 
 NUMBER = "(SELECT id FROM memories WHERE text = 'Hm')"
 COPY = """INSERT INTO memories SELECT id + 1000, user, agent, run, {}, metadata, digest, length, created_at, updated_at,
-    expires_at, origin, line FROM memories WHERE text = 'Hm'"""
+    expires_at, origin, line, whose FROM memories WHERE text = 'Hm'"""
 
 
 def test_a_sound_store(place):

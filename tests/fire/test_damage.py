@@ -58,6 +58,7 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE memories SET length = 99 WHERE id = {FIRST}", "the number of its words"),
         (f"UPDATE memories SET user = 77 WHERE id = {FIRST}", "its scope is nobody's"),
         (f"UPDATE memories SET user = 2 WHERE id = {FIRST}", "the words it is found by"),
+        (f"UPDATE memories SET agent = 1 WHERE id = {FIRST}", "it is not whose it was"),
         (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON"),
         ("DELETE FROM unpacked", "the signs of its vector are missing"),
         ("UPDATE unpacked SET vector = 1", "its vector is not the one"),
