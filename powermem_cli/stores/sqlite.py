@@ -34,7 +34,6 @@ from powermem_cli.stores.sqlite_file import DAMAGED, Access, settle_file
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_moving import SqliteSnapshot, describe, history, restore
 from powermem_cli.stores.sqlite_rows import (
-    NOBODY,
     SELECT_MEMORY,
     count,
     memory_of,
@@ -52,6 +51,7 @@ T = TypeVar("T")
 
 MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
 POSTINGS_OF: Final = 20  # many memories; what so many hold says little about any of them
+ENOUGH: Final = 50  # hits by keywords; with fewer, what nearly all hold is asked for too
 MOST_RANKED: Final = 2000  # memories whose length is looked up to rank them by keywords
 FEW_PACKS: Final = 16  # that are not worth packing anew, and
 MEMORIES_IN_A_PACK: Final = (
@@ -177,25 +177,32 @@ class SqliteStore:
         user = where.scope.user_id
 
         def work(db: apsw.Connection) -> list[Hit]:
-            counts, total = self._counts.frequencies(db, terms, user)
-            held = {term: number for term, number in counts.items() if number}
-            prefix = "" if user is None else user_prefix(user_number(db, user) or NOBODY)
+            total, prefix = self._counts.total(db, user), _prefix(db, user)
 
-            def best(some: Sequence[str], ranked: int | None) -> list[Any]:
-                postings = [part for term in some for part in (rarity(held[term], total), quoted(prefix, term))]
-                return list(db.execute(_matching(len(some), condition, ranked), (*postings, *values, limit)))
+            def best(held: Mapping[str, int], ranked: int | None) -> list[Any]:
+                if not held:
+                    return []
+                postings = [part for term, n in held.items() for part in (rarity(n, total), quoted(prefix, term))]
+                return list(db.execute(_matching(len(held), condition, ranked), (*postings, *values, limit)))
 
-            rows: list[Any] = []
-            if held and not _narrows(where):  # a filter may leave few of the best
-                rows = best(_rarest(held, max(MOST_POSTINGS, total // POSTINGS_OF)), max(MOST_RANKED, limit))
-            if held and len(rows) < limit:
-                rows = best([*held], None)
-            return [Hit(id, score) for id, score in rows]
+            if not _narrows(where):  # a filter may leave few of the best
+                most, ranked = max(MOST_POSTINGS, total // POSTINGS_OF), max(MOST_RANKED, limit)
+                counted = self._counts.holding(db, terms, prefix, most + 1)
+                held = _rarest(counted, most)
+                rows = best(held, ranked)
+                # Where the rank ended, those behind it may be what is left: others may have expired.
+                if len(rows) >= min(limit, ENOUGH) or (len(held) == len(counted) and sum(held.values()) <= ranked):
+                    return [Hit(id, score) for id, score in rows]
+            held = {term: number for term, number in self._counts.holding(db, terms, prefix).items() if number}
+            return [Hit(id, score) for id, score in best(held, None)]
 
         return await self._read(work)
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
-        return await self._read(lambda db: self._counts.frequencies(db, terms, user_id))
+        def work(db: apsw.Connection) -> tuple[dict[str, int], int]:
+            return self._counts.holding(db, terms, _prefix(db, user_id)), self._counts.total(db, user_id)
+
+        return await self._read(work)
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
@@ -325,16 +332,27 @@ def _narrows(where: Where) -> bool:
     return any(part is not None for part in (where.filter, where.ids, scope.agent_id, scope.run_id))
 
 
-def _rarest(held: Mapping[str, int], most: int) -> list[str]:
+OF_NOBODY_KNOWN: Final = "x·"  # else it is a number that stands there
+
+
+def _prefix(db: apsw.Connection, user_id: str | None) -> str:
+    """What stands before the terms of that user's memories; of a user who is not known, before none."""
+    if user_id is None:
+        return ""
+    number = user_number(db, user_id)
+    return OF_NOBODY_KNOWN if number is None else user_prefix(number)
+
+
+def _rarest(holding: Mapping[str, int], most: int) -> dict[str, int]:
     """Of terms and the numbers of memories that hold them those that are worth most, up to *most* together."""
-    some: list[str] = []
+    some: set[str] = set()
     postings = 0
-    for term, number in sorted(held.items(), key=lambda pair: pair[1]):
+    for term, number in sorted(holding.items(), key=lambda pair: pair[1]):
         postings += number
-        if some and postings > most:
+        if postings > most:
             break
-        some.append(term)
-    return [term for term in held if term in some]
+        some.add(term)
+    return {term: number for term, number in holding.items() if term in some and number}
 
 
 def _matching(terms: int, condition: str, ranked: int | None) -> str:

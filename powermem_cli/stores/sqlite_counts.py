@@ -7,11 +7,12 @@ from typing import Final
 
 import apsw
 
-from powermem_cli.stores.sqlite_rows import count, meta, quoted, user_number, user_prefix
+from powermem_cli.stores.sqlite_rows import count, meta, quoted, user_number
 
 MANY: Final = 4096
 """Memories of a user from which on they are not counted anew for each search, but only those that were added since."""
 USERS_HELD: Final = 4096
+EVERY: Final = -1
 
 
 class Counts:
@@ -22,17 +23,18 @@ class Counts:
     def __init__(self) -> None:
         self._held: dict[int, tuple[tuple[int, int], int, int]] = {}  # user → what was deleted until then, number, id
 
-    def frequencies(self, db: apsw.Connection, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
-        """In how many memories of the user (None: of all) each term stands, and how many memories there are."""
+    def total(self, db: apsw.Connection, user_id: str | None) -> int:
+        """How many memories the user has, None: all together."""
         if user_id is None:
-            prefix, total = "", int(meta(db, "memories") or 0)
-        else:
-            number = user_number(db, user_id)
-            if number is None:
-                return dict.fromkeys(terms, 0), 0
-            prefix, total = user_prefix(number), self._total(db, number)
-        sql = "SELECT count(*) FROM words WHERE words MATCH ?"
-        return {term: count(db, sql, (quoted(prefix, term),)) for term in terms}, total
+            return int(meta(db, "memories") or 0)
+        number = user_number(db, user_id)
+        return 0 if number is None else self._total(db, number)
+
+    @staticmethod
+    def holding(db: apsw.Connection, terms: Sequence[str], prefix: str, most: int = EVERY) -> dict[str, int]:
+        """In how many memories each term stands behind that user's *prefix*; *most* if there are as many or more."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)"
+        return {term: count(db, sql, (quoted(prefix, term), most)) for term in terms}
 
     def _total(self, db: apsw.Connection, user: int) -> int:
         deleted = int(meta(db, "packings") or 0), count(db, "SELECT count(*) FROM outdated", ())
