@@ -50,7 +50,7 @@ from powermem_cli.stores.sqlite_writer import Writer
 T = TypeVar("T")
 
 MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
-POSTINGS_OF: Final = 20  # many memories; what so many hold says little about any of them
+POSTINGS_OF: Final = 40  # many memories; what so many hold says little about any of them
 ENOUGH: Final = 50  # hits by keywords; with fewer, what nearly all hold is asked for too
 MOST_RANKED: Final = 2000  # memories whose length is looked up to rank them by keywords
 FEW_PACKS: Final = 16  # that are not worth packing anew, and

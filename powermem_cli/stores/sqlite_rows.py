@@ -43,7 +43,7 @@ def memory_of(row: Sequence[Any]) -> StoredMemory:
 
 def whose_mark(*scope: Any) -> int:
     """Of a memory's id and the numbers of its user, agent and run: what stands in its column *whose*."""
-    return crc32(b"%d %d %d %d" % tuple(-1 if number is None else number for number in scope))
+    return crc32(repr(scope).encode())  # damage may have made anything of a number
 
 
 def origin_of(name: str | None, line: int | None) -> Origin | None:
@@ -83,16 +83,25 @@ def fresh_number(db: apsw.Connection, highest: str, values: Sequence[Any] = ()) 
 def ledger_row_of(row: Sequence[Any]) -> LedgerRow:
     """A row of SELECT_LEDGER."""
     _, key, content, status, ids, tries, job, at = row
-    return LedgerRow(key, content, status, tuple(json.loads(ids)), tries, job, at)
+    listed = json.loads(ids)
+    if not isinstance(listed, list):
+        raise apsw.CorruptError("a row of the ledger has ids that are none")
+    return LedgerRow(key, content, status, tuple(listed), tries, job, at)
 
 
 def count(db: apsw.Connection, sql: str, values: Sequence[Any]) -> int:
-    return int(next(db.execute(sql, values))[0])
+    return _number(next(db.execute(sql, values))[0])
 
 
 def user_number(db: apsw.Connection, user_id: str) -> int | None:
     row = next(iter(db.execute("SELECT number FROM names WHERE name = ?", (user_id,))), None)
-    return None if row is None else int(row[0])
+    return None if row is None else _number(row[0])
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int):
+        raise apsw.CorruptError(f"{value!r:.40} stands where a number should")
+    return value
 
 
 def user_prefix(number: int) -> str:

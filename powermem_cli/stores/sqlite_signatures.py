@@ -25,7 +25,7 @@ from powermem_cli.stores.sqlite_packs import Packs
 from powermem_cli.stores.sqlite_rows import NOBODY, user_number
 from powermem_cli.stores.sqlite_where import compile_where
 
-CANDIDATES: Final = 600  # whose vectors are compared
+CANDIDATES: Final = 400  # whose vectors are compared
 USERS_HELD: Final = 256  # whose rows are held apart
 ROWS_IN_A_PACK: Final = 4096  # when all are packed anew
 AT_A_TIME: Final = 1 << 16  # rows whose signs are compared in one go: they stay in the processor's cache
