@@ -38,6 +38,7 @@ from powermem_cli.stores.sqlite_rows import (
     count,
     memory_of,
     meta,
+    meta_number,
     mismatch,
     quoted,
     user_number,
@@ -222,7 +223,7 @@ class SqliteStore:
 
         def work(db: apsw.Connection) -> bool:
             packs = count(db, "SELECT count(*) FROM signatures", ())
-            if packs <= FEW_PACKS + int(meta(db, "memories") or 0) // MEMORIES_IN_A_PACK:
+            if packs <= FEW_PACKS + meta_number(db, "memories") // MEMORIES_IN_A_PACK:
                 return False
             drop_from_indexes(db)
             return True

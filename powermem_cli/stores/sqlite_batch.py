@@ -32,7 +32,7 @@ from powermem_cli.stores.sqlite_rows import (
     indexed_terms,
     ledger_values,
     length_of,
-    meta,
+    meta_number,
     number_of,
     origin_name,
     whose_mark,
@@ -372,5 +372,5 @@ def add_to_count(db: apsw.Connection, number: int) -> None:
 def pack_anew_if_worth_it(db: apsw.Connection) -> None:
     """When most of the vectors whose signs are packed are gone, the others are packed anew."""
     gone = count(db, "SELECT count(*) FROM outdated", ())
-    if gone > WORTH_PACKING_ANEW and gone > int(meta(db, "memories") or 0):
+    if gone > WORTH_PACKING_ANEW and gone > meta_number(db, "memories"):
         pack_everything(db)

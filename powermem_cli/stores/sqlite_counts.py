@@ -7,7 +7,7 @@ from typing import Final
 
 import apsw
 
-from powermem_cli.stores.sqlite_rows import count, meta, quoted, user_number
+from powermem_cli.stores.sqlite_rows import count, meta_number, quoted, user_number
 
 MANY: Final = 4096
 """Memories of a user from which on they are not counted anew for each search, but only those that were added since."""
@@ -26,7 +26,7 @@ class Counts:
     def total(self, db: apsw.Connection, user_id: str | None) -> int:
         """How many memories the user has, None: all together."""
         if user_id is None:
-            return int(meta(db, "memories") or 0)
+            return meta_number(db, "memories")
         number = user_number(db, user_id)
         return 0 if number is None else self._total(db, number)
 
@@ -37,7 +37,7 @@ class Counts:
         return {term: count(db, sql, (quoted(prefix, term), most)) for term in terms}
 
     def _total(self, db: apsw.Connection, user: int) -> int:
-        deleted = int(meta(db, "packings") or 0), count(db, "SELECT count(*) FROM outdated", ())
+        deleted = meta_number(db, "packings"), count(db, "SELECT count(*) FROM outdated", ())
         then, number, highest = self._held.get(user, (deleted, 0, -1))
         if then != deleted:
             number, highest = 0, -1

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 
 import apsw
 
-from powermem_cli.stores.sqlite_rows import meta
+from powermem_cli.stores.sqlite_rows import meta_number
 
 LEDGER: Final = 0  # hashes that are keys of the ledger lead to ledger.number,
 DIGESTS: Final = 1  # digests of texts to memories.id
@@ -34,7 +34,7 @@ class Packs(ABC):
 
     def _refresh(self, db: apsw.Connection) -> None:
         """Read what this transaction sees and is not held yet. What others added meanwhile may be held already."""
-        made = int(meta(db, "packings") or 0)
+        made = meta_number(db, "packings")
         if made < self._made:  # it began before that: its packs are not numbered like those held
             return
         if made > self._made:

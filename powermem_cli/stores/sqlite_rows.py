@@ -64,6 +64,12 @@ def meta(db: apsw.Connection, name: str) -> Any:
     return None if row is None else row[0]
 
 
+def meta_number(db: apsw.Connection, name: str) -> int:
+    """A number of the meta table, 0 if it was never set."""
+    value = meta(db, name)
+    return 0 if value is None else _number(value)
+
+
 def in_chunks(keys: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
     """Marks for `IN (…)` and the values for them: filled up with NULLs to a power of two, so that there are few
     different statements and all of them stay prepared.
