@@ -208,8 +208,8 @@ class SqliteStore:
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         async with self._reader() as connection:
-            await connection.run(lambda db: db.execute("BEGIN; SELECT name FROM meta").fetchall())  # looks at once
-            try:
+            try:  # cancelled while it begins, it begins all the same
+                await connection.run(lambda db: db.execute("BEGIN; SELECT name FROM meta").fetchall())  # looks at once
                 yield SqliteSnapshot(connection)
             finally:
                 await connection.run(lambda db: db.execute("ROLLBACK") if db.in_transaction else None)
@@ -295,7 +295,9 @@ class SqliteStore:
     async def _looking(self, work: Callable[[apsw.Connection], T]) -> T:
         """On the writing connection, if there is one: its cache holds the ledger, and an ingestion needs no other."""
         self._require_open()
-        return await self._read(work) if self._writing is None else await self._writing.run(work)
+        if self._writing is None:
+            return await self._read(work)
+        return await self._writing.run(lambda db: read_snapshot(db, self.path, work))
 
     async def _read(self, work: Callable[[apsw.Connection], T]) -> T:
         async with self._reader() as connection:

@@ -165,7 +165,8 @@ class Batch:
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
-            self._db.execute("DELETE FROM embeddings WHERE id = ?", (change.id,))
+            for table in ("embeddings", "unpacked"):
+                self._db.execute(f"DELETE FROM {table} WHERE id = ?", (change.id,))
             self._outdated.append((change.id,))
             if change.vector:
                 self._embeddings += (change.id, change.vector)
@@ -178,9 +179,10 @@ class Batch:
             return "NONE", 0
         self._remember(change.id, "DELETE", times.now())
         self._outdated.append((change.id,))
-        for table, column in (("words", "rowid"), ("embeddings", "id"), ("memories", "id")):
+        for table, column in (("words", "rowid"), ("embeddings", "id"), ("unpacked", "id"), ("memories", "id")):
             self._db.execute(f"DELETE FROM {table} WHERE {column} = ?", (change.id,))
         self._added -= 1
+        never_again(self._db, change.id)
         return "DELETE", change.id
 
     def _remember(self, id: int, event: Event, at: int, *, unless: str | None = None) -> None:
@@ -300,9 +302,10 @@ class Batch:
         return bool(count(self._db, "SELECT count(*) FROM memories WHERE id = ?", (id,)))
 
     def _fresh_id(self) -> int:
-        """Above every id there is (we hold the write lock), and roughly the time."""
+        """Above every id there is or was (we hold the write lock), and roughly the time."""
         if not self._next_id:
-            self._next_id = fresh_number(self._db, "SELECT max(id) FROM memories")
+            above = meta_number(self._db, "highest_deleted") + 1
+            self._next_id = max(above, fresh_number(self._db, "SELECT max(id) FROM memories"))
         id = self._next_id
         self._next_id += 1
         return id
@@ -367,6 +370,12 @@ def add_to_count(db: apsw.Connection, number: int) -> None:
     db.execute(
         "INSERT INTO meta VALUES ('memories', ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (number,)
     )
+
+
+def never_again(db: apsw.Connection, deleted: int) -> None:
+    """Keep the highest id that was deleted: rows of the ledger may name it, and the clock may be set back."""
+    sql = "INSERT INTO meta VALUES ('highest_deleted', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
+    db.execute(sql, (deleted,))
 
 
 def pack_anew_if_worth_it(db: apsw.Connection) -> None:

@@ -11,7 +11,7 @@ import apsw
 from powermem_cli import times
 from powermem_cli.model import Vector
 from powermem_cli.stores.base import Applied, Change, Delete, Where, Write
-from powermem_cli.stores.sqlite_batch import Batch, add_to_count, pack_anew_if_worth_it
+from powermem_cli.stores.sqlite_batch import Batch, add_to_count, never_again, pack_anew_if_worth_it
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import count, meta, mismatch
 from powermem_cli.stores.sqlite_where import compile_where
@@ -52,8 +52,13 @@ class Writer:
         db.execute("CREATE TEMP TABLE doomed (id INTEGER PRIMARY KEY)")
         db.execute(f"INSERT INTO doomed SELECT m.id FROM memories m WHERE {condition}", values)
         number = count(db, "SELECT count(*) FROM doomed", ())
+        if not number:
+            db.execute("DROP TABLE doomed")
+            return 0
+        never_again(db, count(db, "SELECT max(id) FROM doomed", ()))
         db.execute("INSERT OR IGNORE INTO outdated SELECT id FROM doomed")
-        for table, column in (("words", "rowid"), ("embeddings", "id"), ("history", "memory"), ("memories", "id")):
+        ids_in = {"words": "rowid", "embeddings": "id", "unpacked": "id", "history": "memory", "memories": "id"}
+        for table, column in ids_in.items():
             db.execute(f"DELETE FROM {table} WHERE {column} IN (SELECT id FROM doomed)")
         db.execute("DROP TABLE doomed")
         add_to_count(db, -number)

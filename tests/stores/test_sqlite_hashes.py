@@ -1,5 +1,6 @@
 """The packed hashes: what is known is known, whichever process wrote it, in however small or large packs."""
 
+import asyncio
 import random
 
 import apsw
@@ -10,7 +11,7 @@ from powermem_cli.errors import InvariantError, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
 from powermem_cli.stores import sqlite_batch, sqlite_hashes, sqlite_packs
-from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Write
+from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,18 @@ async def test_hashes_that_are_alike_lead_to_both(stores):
     await store.delete(EVERYTHING)  # whose texts do not fit their digests, and would be found damaged
 
 
+@pytest.mark.parametrize("alone", [True, False])
+async def test_no_id_is_given_again_though_the_clock_is_set_back(stores, monkeypatch, alone):
+    _, last = await stores[0].apply([write("a"), write("b")])
+    ((_, id),) = last.events
+    monkeypatch.setattr(times, "now", lambda: NOW - 5_000_000)
+    gone = Write((Delete(id),))
+    if alone:
+        await stores[0].delete(Where(ids=(id,)))
+    *_, new = await stores[1].apply([write("c")] if alone else [gone, write("c")])
+    assert new.events[0][1] > id
+
+
 async def test_what_was_rolled_back_is_not_known(stores):
     store = stores[0]
     with pytest.raises(InvariantError):
@@ -98,6 +111,22 @@ async def test_what_was_rolled_back_is_not_known(stores):
     assert await store.known([digest(f"k{i}") for i in range(20)]) == {}
     results = await store.apply([write(f"k{i}") for i in range(20)])
     assert all(result.known is None for result in results)
+
+
+async def test_what_another_process_packs_between_two_looks_stays_known(stores):
+    await stores[0].apply([write(f"k{i}") for i in range(5)])
+    loop, packed = asyncio.get_running_loop(), []
+
+    def pack_first(_cursor, sql, _values):
+        if "FROM unpacked_hashes" in sql and not packed:
+            packing = stores[1].apply([write(f"more {i}") for i in range(5)])
+            packed.append(asyncio.run_coroutine_threadsafe(packing, loop).result())
+        return True
+
+    await stores[0]._writing.run(lambda db: setattr(db, "exec_trace", pack_first))
+    assert len(await stores[0].known([digest(f"k{i}") for i in range(5)])) == 5
+    await stores[0]._writing.run(lambda db: setattr(db, "exec_trace", None))
+    assert packed
 
 
 async def test_rows_of_another_store_are_taken_in_once(stores):

@@ -1,5 +1,6 @@
 """The packed signs: whatever is written, deleted and packed anew, `nearest` finds what the vectors say."""
 
+import asyncio
 import random
 
 import numpy as np
@@ -149,6 +150,35 @@ async def test_a_search_that_began_before_all_were_packed_anew_sees_what_was_the
     more = vectors(40, seed=9)
     added = await apply(store, *(insert(one, 100 + i) for i, one in enumerate(more)))
     assert (await found(store, more[30]))[0] == added[30]
+
+
+async def test_a_vector_that_waits_to_be_packed_goes_with_its_memory_or_text(store):
+    first, second, third, *others = vectors(20)
+    changed, deleted, doomed = await apply(store, *(insert(first, i) for i in range(3)))
+    await apply(store, Update(changed, NOW, text="no word", vector=b"", digest=digest("no word")))
+    await apply(store, Delete(deleted))
+    await store.delete(Where(ids=(doomed,)))
+    assert await store.verify() == []
+    # They come back, with other vectors, among so many that these are packed at once.
+    back = [insert(second, 1, id=deleted), insert(third, 2, id=doomed)]
+    await apply(store, *back, *(insert(one, 10 + i) for i, one in enumerate(others)))
+    assert await store.verify() == []
+
+
+async def test_a_snapshot_that_is_cancelled_while_it_begins_leaves_no_transaction(store):
+    await apply(store, insert(vectors(1)[0]))
+    assert await store.count(EVERYTHING) == 1  # from now on there is an idle connection
+
+    async def look():
+        async with store.snapshot():
+            pass
+
+    looking = asyncio.create_task(look())
+    await asyncio.sleep(0)
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    assert await store.count(EVERYTHING) == 1
 
 
 async def test_optimize_packs_anew_what_came_in_many_small_packs(store):
