@@ -108,6 +108,7 @@ async def check_store(config: Config, dims: int | None) -> Finding:
             )
         size = "" if described["bytes"] is None else f", {described['bytes'] / 1e6:,.1f} MB"
         said = f"{described['engine']} {described['version']}: {described['memories']:,} memories in {described['place']}{size}"
+        said += f", index: {', '.join(described['indexes']) or 'none'}"
         return said, described
 
     return await _asked("store", choice, look)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from engines import Postgres, Seekdb, running
+from given_servers import GivenPostgres, GivenSeekdb
 from hypothesis import HealthCheck, settings
 from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 
@@ -27,15 +28,17 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[Postgres]:
-    with running(Postgres()) as server:
+    url = os.environ.get("POWERMEM_TEST_POSTGRES_URL")
+    with running(GivenPostgres(url) if url else Postgres()) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def seekdb_server() -> Iterator[Seekdb]:
-    if not SEEKDB_HAS_A_WHEEL:
+    url = os.environ.get("POWERMEM_TEST_OCEANBASE_URL")
+    if not url and not SEEKDB_HAS_A_WHEEL:
         pytest.skip("the engine's wheel wants Python 3.11; POWERMEM_TEST_SEEKDB may name its program")
-    with running(Seekdb()) as server:
+    with running(GivenSeekdb(url) if url else Seekdb()) as server:
         yield server
 
 

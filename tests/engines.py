@@ -132,6 +132,10 @@ class Seekdb(Server):
         self._clients = (self.folder / "run" / "seekdb.clients").open("a")
         fcntl.flock(self._clients, fcntl.LOCK_SH)
 
+    def arguments(self) -> dict[str, object]:
+        """For a store: where the server is, and a database in it."""
+        return {"unix_socket": str(self.socket), "user": "root@sys", "password": "", "db_name": "powermem"}
+
     def remove(self) -> None:
         super().remove()
         self._clients.close()

@@ -77,7 +77,7 @@ class PostgresPlace(Place):
         return self.server.folder / ".s.PGSQL.5432"
 
     def options(self) -> dict[str, Any]:
-        return self.options_at(self.socket)
+        return {"dsn": self.server.dsn(), "collection_name": self.collection}
 
     def options_at(self, socket: Path) -> dict[str, Any]:
         """Those of a store that reaches the server by another socket, of the same name."""
@@ -103,18 +103,20 @@ class OceanBasePlace(Place):
         return self.server.socket
 
     def options(self) -> dict[str, Any]:
-        return self.options_at(self.socket)
+        return {"connection_args": self.server.arguments(), "collection_name": self.collection}
 
     def options_at(self, socket: Path) -> dict[str, Any]:
-        arguments = {"unix_socket": str(socket), "user": "root@sys", "password": "", "db_name": "powermem"}
+        arguments = {**self.server.arguments(), "unix_socket": str(socket)}
         return {"connection_args": arguments, "collection_name": self.collection}
 
     async def execute(self, sql: str) -> list[tuple[Any, ...]]:
-        pool = Pool("", {"unix_socket": str(self.server.socket), "user": "root"})
+        login = self.server.arguments()
+        database = login.pop("db_name")
+        pool = Pool("", login)
         try:
             async with pool.session() as session:
-                await session.execute("CREATE DATABASE IF NOT EXISTS powermem")
-                await session.execute("USE powermem")
+                await session.execute(f"CREATE DATABASE IF NOT EXISTS {database}")
+                await session.execute(f"USE {database}")
                 return [tuple(row) for row in await session.rows(sql)]
         finally:
             pool.close()

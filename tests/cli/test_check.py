@@ -70,6 +70,8 @@ def test_the_store_is_described(powermem):
     [store] = [finding for finding in said.json["results"] if finding["subject"] == "store"]
     assert (said.code, store["state"], store["details"]["memories"]) == (0, "ok", 1)
     assert str(powermem.database) in store["said"]
+    assert f"sqlite {store['details']['version']}" in store["said"]
+    assert f"index: {', '.join(store['details']['indexes'])}, {store['details']['ms']:,} ms" in store["said"]
 
 
 def test_a_refused_key_is_for_a_person(fake, checked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 import sys
@@ -162,9 +163,13 @@ async def close_connections(place):
     """As an administrator, or a proxy between, may do at any time."""
     if place.engine == "postgres":
         mine = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'powermem'"
+        mine += " AND datname = current_database()"
         await place.execute(mine)
         return
-    for number, *_ in await place.execute("SHOW PROCESSLIST"):
+    database = place.server.arguments()["db_name"]
+    for number, _, _, used, *_ in await place.execute("SHOW PROCESSLIST"):
+        if used != database:
+            continue
         with contextlib.suppress(StoreError):  # it has ended by itself, or it is this one
             await place.execute(f"KILL {int(number)}")
 
@@ -204,7 +209,7 @@ class TestNobodyThere:
 
     async def test_a_login_that_is_refused(self, fresh):
         if fresh.engine == "postgres":
-            store = fresh.store(dsn=fresh.server.dsn().replace("postgres@", "stranger:s3cret@"))
+            store = fresh.store(dsn=re.sub("//[^@]*@", "//stranger:s3cret@", fresh.server.dsn()))
         else:
             store = fresh.store(connection_args={**fresh.options()["connection_args"], "password": "s3cret"})
         with pytest.raises(StoreError) as caught:
@@ -225,6 +230,7 @@ class TestNobodyThere:
             await add(store, insert("x"))
         async with place.opened(connection_args=arguments) as store:
             assert await texts(store) == ["x"]
+        await place.execute("DROP DATABASE `new ``one`")
 
 
 def elsewhere(engine, port):
