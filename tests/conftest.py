@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 
 # No verdict by the clock: a machine may be busy.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 SEEKDB_HAS_A_WHEEL = sys.version_info >= (3, 11) or "POWERMEM_TEST_SEEKDB" in os.environ
