@@ -105,5 +105,5 @@ def _read(line: bytes) -> Iterable[tuple[str, Usage]]:
             (stage, Usage(**{name: int(usage[name]) for name in _NUMBERS}, estimated=bool(usage["estimated"])))
             for stage, usage in stages.items()
         ]
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         return ()

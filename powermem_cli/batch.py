@@ -17,6 +17,7 @@ Turn = Callable[[], Awaitable[None]]
 """Returns when what stands before in the input has begun to write: whoever then writes at once does so in order."""
 STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 MOST_BYTES: Final = 64 * 1024 * 1024  # in flight
+SMALL: Final = 64  # records worked on together to begin with: whoever is asked for something is asked soon
 NO_JUDGEMENT_BEFORE: Final = 50  # records, before a share of failures says anything
 
 
@@ -145,6 +146,8 @@ class Batch:
         try:
             async for ready in self._feed.lists():
                 await self._take(ready)
+                if self._records_started == 1:  # what is read meanwhile comes in one list
+                    await self._room_for(everything=True)
         except Exception as error:  # noqa: BLE001 - the iterator's; what was read before it is finished
             self._give_up(error)
 
@@ -162,9 +165,15 @@ class Batch:
             else:
                 self._start(items)
 
+    def _handful(self) -> int:
+        """How many records are worked on together: one alone, then some, then as many as have been so far."""
+        if self._records_started == 0:
+            return 1
+        return min(self._limits.handful, max(SMALL, self._records_started))
+
     def _end_of_handful(self, ready: list[Item], start: int) -> int:
         """As many neighbours as may be worked on together: of those with one key, the later must see the earlier."""
-        most = 1 if self._records_started == 0 else self._limits.handful
+        most = self._handful()
         if self._limits.records is not None:
             left = self._limits.records - self.tally.read
             if left <= 0:

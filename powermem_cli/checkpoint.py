@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,6 +85,7 @@ class LowWater:
 
 class Job:
     """The folder of one job. `with Job(...) as job:` makes it and holds its lock. Raises Locked, StoreError, UsageError.
+    What ends by a UsageError was never started: no folder is left of it that was not there before.
 
     *keeps_rejects*: some input is a pipe, so that what an earlier run set aside will not be read again. *command* and
     *about* are for whoever looks at the folder: who holds the lock, and what the job reads into which database.
@@ -112,6 +114,7 @@ class Job:
         self._reading = blake2b(reading.encode(), digest_size=8).hexdigest()
         self._command = command
         self._about = about
+        self._is_new = False
         self._lock: FileIO | None = None
         self._rejects: FileIO | None = None
         self._saved_at = 0.0
@@ -122,8 +125,9 @@ class Job:
 
     def __enter__(self) -> Job:
         with ExitStack() as undo:
-            undo.callback(self.__exit__)
+            undo.push(self.__exit__)
             try:
+                self._is_new = not self.folder.exists()
                 make_folder(self.folder)
                 if self.folder.is_symlink():
                     raise OSError(errno.ELOOP, "is a link, and no folder of a job")
@@ -140,6 +144,8 @@ class Job:
 
     def __exit__(self, *exc_info: object) -> None:
         self.failed.close()
+        if self._is_new and isinstance(exc_info[1], UsageError):
+            shutil.rmtree(self.folder, ignore_errors=True)
         for file in (self._rejects, self._lock):
             if file is not None:
                 file.close()
@@ -155,6 +161,11 @@ class Job:
             return mark
         self.warnings.append(f"{path} is not the file it was: reading it from the start (known records are skipped)")
         return None
+
+    @property
+    def bytes_read(self) -> int:
+        """By earlier runs, of the files as they were then."""
+        return sum(known["byte"] for known in self._known.values())
 
     def begun(self, path: str, pieces: Pieces | None = None) -> None:
         """The file of this name is being read now. If another takes its place, marks say nothing about that one.

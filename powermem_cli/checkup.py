@@ -8,20 +8,23 @@ import platform
 import shutil
 import stat
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from powermem_cli.config import Choice, Config
 from powermem_cli.errors import EmbedderMismatch, PowerMemError
 from powermem_cli.model import Message
 from powermem_cli.providers import create_embedder, create_llm, create_reranker
+from powermem_cli.providers.base import LLM, Embedder, Reranker
 from powermem_cli.stores import create_store
 
 LITTLE: Final = 200 * 1024 * 1024  # bytes free on a disk
 _ANSWER: Final = 60  # characters of an answer that are shown
 
+P = TypeVar("P", Embedder, LLM, Reranker)
 State = Literal["ok", "warning", "failed", "not used"]
 
 
@@ -37,55 +40,34 @@ class Finding:
 
 
 async def check_embedder(config: Config) -> Finding:
-    choice = config.embedder
-
-    async def ask() -> tuple[str, dict[str, Any]]:
-        embedder = create_embedder(choice.provider, choice.options)
-        try:
+    async def ask(choice: Choice) -> tuple[str, dict[str, Any]]:
+        async with _closed_after(create_embedder(choice.provider, choice.options)) as embedder:
             (vector,) = await embedder.embed(["Anna likes tea."])
-            return f"{embedder.model}: {len(vector) // 4} dimensions", {
-                "model": embedder.model,
-                "dims": len(vector) // 4,
-            }
-        finally:
-            await embedder.close()
+        dims = len(vector) // 4
+        return f"{embedder.model}: {dims} dimensions", {"model": embedder.model, "dims": dims}
 
-    return await _asked("embedder", choice, ask)
+    return await _asked("embedder", config.embedder, ask)
 
 
 async def check_llm(config: Config) -> Finding:
-    choice = config.llm
-    if choice is None:
-        return Finding("llm", "not used", "none is configured: texts are kept as they are")
-
-    async def ask() -> tuple[str, dict[str, Any]]:
-        llm = create_llm(choice.provider, choice.options)
-        try:
+    async def ask(choice: Choice) -> tuple[str, dict[str, Any]]:
+        async with _closed_after(create_llm(choice.provider, choice.options)) as llm:
             completion = await llm.complete([Message("user", "Answer with one word: ready")])
-        finally:
-            await llm.close()
         answer = " ".join(completion.text.split())[:_ANSWER]
         tokens = completion.usage.prompt_tokens + completion.usage.completion_tokens
         return f"{llm.model} answered {answer!r}", {"model": llm.model, "answer": answer, "tokens": tokens}
 
-    return await _asked("llm", choice, ask)
+    return await _asked("llm", config.llm, ask, without="none is configured: texts are kept as they are")
 
 
 async def check_reranker(config: Config) -> Finding:
-    choice = config.reranker
-    if choice is None:
-        return Finding("reranker", "not used", "none is configured")
-
-    async def ask() -> tuple[str, dict[str, Any]]:
-        reranker = create_reranker(choice.provider, choice.options)
-        try:
+    async def ask(choice: Choice) -> tuple[str, dict[str, Any]]:
+        async with _closed_after(create_reranker(choice.provider, choice.options)) as reranker:
             tea, coal = await reranker.rerank("what does she drink?", ["Anna likes tea.", "Coal is black."])
-        finally:
-            await reranker.close()
         said = f"{reranker.model}: {tea:.2f} for what answers a question, {coal:.2f} for what does not"
         return said, {"model": reranker.model, "scores": [tea, coal]}
 
-    return await _asked("reranker", choice, ask)
+    return await _asked("reranker", config.reranker, ask, without="none is configured")
 
 
 async def check_store(config: Config, dims: int | None) -> Finding:
@@ -94,7 +76,7 @@ async def check_store(config: Config, dims: int | None) -> Finding:
     if (path := _file_of(config)) is not None and not os.path.exists(path):  # noqa: ASYNC240, PTH110
         return Finding("store", "ok", f"{path} is not there yet: the first add makes it", {"engine": "sqlite"})
 
-    async def look() -> tuple[str, dict[str, Any]]:
+    async def look(choice: Choice) -> tuple[str, dict[str, Any]]:
         store = create_store(choice.provider, choice.options)
         await store.open(create_embedder(config.embedder.provider, config.embedder.options).model)
         try:
@@ -163,15 +145,31 @@ def _is_foreign(origin: Path) -> bool:
         return True
 
 
-async def _asked(subject: str, choice: Choice, ask: Callable[[], Awaitable[tuple[str, dict[str, Any]]]]) -> Finding:
+async def _asked(
+    subject: str,
+    choice: Choice | None,
+    ask: Callable[[Choice], Awaitable[tuple[str, dict[str, Any]]]],
+    without: str = "",
+) -> Finding:
+    """What came of it; *without* is what is said if nothing is chosen."""
+    if choice is None:
+        return Finding(subject, "not used", without)
     started = time.perf_counter()
     try:
-        said, details = await ask()
+        said, details = await ask(choice)
     except PowerMemError as error:
         return Finding(subject, "failed", error.message, {"provider": choice.provider}, error)
     seconds = time.perf_counter() - started
     details = {"provider": choice.provider, **details, "ms": round(seconds * 1000)}
     return Finding(subject, "ok", f"{said}, {seconds * 1000:,.0f} ms", details)
+
+
+@asynccontextmanager
+async def _closed_after(provider: P) -> AsyncIterator[P]:
+    try:
+        yield provider
+    finally:
+        await provider.close()
 
 
 def _existing(folder: Path) -> Path:

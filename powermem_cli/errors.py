@@ -3,6 +3,7 @@
 PowerMemError
 ├── UsageError            the command or the call is wrong; nothing was started
 │   ├── ConfigError       a setting is unknown, missing or contradictory
+│   │   └── KeyMissing    a provider wants a key, and none is set
 │   ├── StoreMissing      there is no store at that place, and this call makes none
 │   └── InvalidInput      a text, scope, filter or metadata value breaks a rule
 ├── ProviderError         an LLM, an embedder or a reranker did not do its work
@@ -47,6 +48,10 @@ class UsageError(PowerMemError):
 
 class ConfigError(UsageError):
     code = "config.invalid"
+
+
+class KeyMissing(ConfigError):
+    code = "auth.invalid"
 
 
 class StoreMissing(UsageError):

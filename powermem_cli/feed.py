@@ -15,7 +15,8 @@ READ_AHEAD_BYTES: Final = 8 * 1024 * 1024
 
 class Feed(Generic[T]):
     """Gives what has been read so far, as soon as there is something: a slow pipe is not waited for, a fast file
-    comes in long lists. An error of the iterator is raised to the consumer after the items before it.
+    comes in long lists, but for the first item, which comes alone. An error of the iterator is raised to the consumer
+    after the items before it.
     """
 
     def __init__(self, items: Iterator[T], *, size_of: Callable[[T], int]) -> None:
@@ -41,14 +42,17 @@ class Feed(Generic[T]):
         self._loop = asyncio.get_running_loop()
         # A daemon: it may sit in a read() of a terminal or a pipe that never ends.
         threading.Thread(target=self._read, name="powermem-reader", daemon=True).start()
+        most = 1
         while True:
             with self._change:
-                ready, self._ready, self._ready_bytes = self._ready, [], 0
-                ended = self._ended or self._stopped
+                ready, self._ready = self._ready[:most], self._ready[most:]
+                self._ready_bytes -= sum(map(self._size_of, ready))
+                ended = (self._ended or self._stopped) and not self._ready
                 self._arrived.clear()
                 self._change.notify()
             if ready:
                 yield ready
+                most = READ_AHEAD
             elif ended:
                 break
             else:

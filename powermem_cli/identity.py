@@ -21,6 +21,8 @@ def identify(record: Record) -> Identity:
     Metadata, time, file and line are no part of it. A key is the record's own within its scope: two users may both
     have a record "1".
     """
+    if record.worked_out is not None:
+        return Identity(record.worked_out.key, record.worked_out.content)
     whose = _whose(record)
     if record.memory is not None:
         content = _digest(("memory", *whose, record.memory))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from powermem_cli.accounts import Spent, since
+from powermem_cli.ahead import Ahead, is_worth_it
 from powermem_cli.batch import Batch, Handful, Item, Limits, Tally, Turn
 from powermem_cli.checkpoint import Job, LowWater
 from powermem_cli.errors import PowerMemError, UsageError
@@ -23,6 +24,7 @@ from powermem_cli.readers import Input, Position, Reading, as_reject_line, open_
 from powermem_cli.readers.keys import POSITION, at_position, head_of
 from powermem_cli.readers.retried import as_retried
 
+MOST_HANDFULS: Final = 32  # in flight
 MOST_JUDGED: Final = 64  # records in flight whose facts an LLM finds: twice the calls that any provider gets at once
 
 
@@ -82,6 +84,7 @@ class Ingestion:
         self._set_aside = 0
         self._failed_now: dict[Identity, PowerMemError] = {}
         self._damaged: dict[int, bytes] = {}
+        self._ahead: Ahead | None = None
         self._batch = Batch(self._items(), self._add, limits=self._limits(), report=self._durable)
 
     @property
@@ -105,6 +108,8 @@ class Ingestion:
             await self._batch.run()
         except PowerMemError as caught:
             errors.append(caught)
+        finally:
+            self._end_ahead()
         try:
             self.job.save(self._low_water.marks, now=True)
             self.job.failed.compact()
@@ -124,10 +129,14 @@ class Ingestion:
         )
 
     def _limits(self) -> Limits:
-        """What an LLM judges takes seconds: one by one it ends, is kept and reported, and is soon finished on a stop."""
+        """What an LLM judges takes seconds: one by one it ends, is kept and reported, and is soon finished on a stop.
+        Where texts are embedded by requests, there are records for all that may be under way, and some to be written.
+        """
         limits = self.limits
         if self.memory.keeps_what_is_said or self.reading.infer is False:
-            return limits
+            under_way = self.memory.texts_at_once
+            wanted = min(under_way // limits.handful + 2, MOST_HANDFULS) if under_way else 0
+            return replace(limits, concurrency=max(limits.concurrency, wanted))
         return replace(limits, handful=1, concurrency=min(limits.concurrency * limits.handful, MOST_JUDGED))
 
     def _check_inputs(self) -> None:
@@ -157,12 +166,25 @@ class Ingestion:
                 if source.resumable:
                     self._resumable.add(name)
                     self.job.begun(name, source.pieces)
+                self._begin_ahead(source)
                 yield from source if self.reading.key != POSITION else _at_positions(source)
+                self._end_ahead()
                 if source.unfinished is not None:
                     self._warnings.append(
                         f"{name}:{source.unfinished.line}: the last line is not whole yet and was left for the next run"
                     )
                 self._source, self._read_before = None, self.bytes_read
+
+    def _begin_ahead(self, source: Input) -> None:
+        """Where records need nobody but us, a process of its own may make them."""
+        if self.memory.needs_nobody and self.reading.key != POSITION and is_worth_it(source):
+            self._ahead = Ahead(source.reading)
+            self._ahead.start()
+            source.ahead = self._ahead.records
+
+    def _end_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
 
     @property
     def _resumes(self) -> bool:
@@ -211,6 +233,9 @@ class Ingestion:
         # Pipes have no place to go on at: to look back into one would take from what is still to be read.
         self._low_water.ended(handful.number, [item for item in handful.items if self._keeps_its_place(item)])
         self.job.save(self._low_water.marks)
+        if self._ahead is not None and handful.outcomes:
+            known = sum([outcome.status == "unchanged" for outcome in handful.outcomes])
+            self._ahead.thorough = 2 * known < len(handful.outcomes)
         self.watch(self, handful)
 
     def _note(self, outcome: Outcome) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,19 +63,20 @@ def find_job(folder: Path, name: str) -> FoundJob:
 
 
 @contextmanager
-def kept_to_ourselves(job: FoundJob) -> Iterator[None]:
-    """Inside, nobody else runs the job. Raises Locked."""
+def kept_to_ourselves(job: FoundJob, *, only_look: bool = False) -> Iterator[None]:
+    """Inside, nobody else runs the job; with *only_look* nobody did a moment ago. Raises Locked."""
     path = job.folder / LOCK
     try:
-        file = lock.acquire(path)
+        file = None if only_look else lock.acquire(path)
+        holder = lock.holder(path) if file is None else None
     except OSError as error:
         raise unusable(path, error) from error
-    if file is None:
+    if file is None and (holder or not only_look):
         raise Locked(
-            f"the job {job.name} is under way ({lock.holder(path) or 'it has just ended'})",
+            f"the job {job.name} is under way ({holder or 'it has just ended'})",
             hint="nothing was done; try again when it has ended",
         )
-    with file:
+    with file or nullcontext():
         yield
 
 

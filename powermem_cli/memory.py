@@ -8,7 +8,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from powermem_cli import times
 from powermem_cli.config import Choice, Config, auto_config, parse_config
@@ -22,10 +22,23 @@ from powermem_cli.grouping import Grouper
 from powermem_cli.identity import digest, identify
 from powermem_cli.inference import Inference, ends_the_run
 from powermem_cli.intelligence import create_intelligence
-from powermem_cli.model import Effect, HistoryEntry, Outcome, Record, Scope, StoredMemory
-from powermem_cli.plan import Facts, OnChange, Plan
-from powermem_cli.providers import create_embedder, create_reranker
+from powermem_cli.model import Outcome, Record, Scope, StoredMemory
+from powermem_cli.plan import OnChange, Plan, said
+from powermem_cli.providers import create_embedder, create_reranker, request_limits
 from powermem_cli.providers.base import Usage
+from powermem_cli.results import (
+    AddResult,
+    DeleteAllResult,
+    Explanation,
+    GetAllResult,
+    HistoryResult,
+    MemoryDict,
+    SearchResult,
+    as_added,
+    as_event,
+    as_found,
+    as_memory,
+)
 from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
 from powermem_cli.search import Mode, Search, check_mode
 from powermem_cli.stores import create_store
@@ -35,6 +48,7 @@ from powermem_cli.turns import Turns
 logger = logging.getLogger("powermem")
 
 WRITES_AT_ONCE: Final = 1024  # records in one transaction
+AT_WORK: Final = 512  # calls of `add`: two transactions full, and what is on its way to them
 LARGEST_ID: Final = 2**63 - 1
 
 
@@ -69,7 +83,7 @@ class AsyncMemory:
         chosen = self._config.reranker
         self._reranker = None if chosen is None else create_reranker(chosen.provider, chosen.options)
         self._search = Search(self._store, self._embedder, self._reranker)
-        self._turns = Turns()
+        self._turns = Turns(max(AT_WORK, self.texts_at_once))
         self._writes: Grouper[Write, Applied] = Grouper(
             self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
         )
@@ -92,8 +106,8 @@ class AsyncMemory:
             if self._state is State.NEW:
                 await self._store.open(self._embedder.model)
                 self._state = State.OPEN
-                if not lazily:
-                    await self._embedder.prepare()
+            if not lazily:
+                await self._embedder.prepare()
 
     async def close(self) -> None:
         """Finish what was begun and let go of store and connections. Safe to repeat."""
@@ -108,7 +122,7 @@ class AsyncMemory:
         self._state = State.CLOSED
 
     async def __aenter__(self) -> AsyncMemory:
-        await self.initialize()
+        await self.initialize(lazily=self._state is State.OPEN)  # once is enough
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -123,24 +137,24 @@ class AsyncMemory:
         metadata: Mapping[str, Any] | None = None,
         filters: Mapping[str, Any] | None = None,
         infer: bool = True,
-    ) -> dict[str, Any]:
+    ) -> AddResult:
         """Remember what *messages* say; returns {"results": [{id, memory, event, …}]}, empty if all was known.
 
         With *infer*, what the user said is kept, and nothing that this scope holds already (*filters*: looking only
         among those). With an LLM these are facts, compared with what is known: added, or what is known is changed
         ("UPDATE", with previous_memory) or deleted. Without *infer* the whole is one memory, as it is.
         """
-        await self._turns.mine()
-        record = Record(
-            messages=check_messages(messages),
-            scope=check_scope(user_id, agent_id, run_id),
-            metadata=check_metadata(metadata),
-            infer=infer,
-        )
-        (outcome,) = await self._add([record], None, parse_filter(filters), "update")
+        async with self._turns:
+            record = Record(
+                messages=check_messages(messages),
+                scope=check_scope(user_id, agent_id, run_id),
+                metadata=check_metadata(metadata),
+                infer=infer,
+            )
+            (outcome,) = await self._add([record], None, parse_filter(filters), "update")
         if outcome.error is not None:
             raise outcome.error
-        return {"results": [_effect_as_dict(effect, outcome) for effect in outcome.effects]}
+        return {"results": [as_added(effect, outcome) for effect in outcome.effects]}
 
     async def add_records(
         self,
@@ -172,7 +186,7 @@ class AsyncMemory:
         *,
         mode: Mode = "hybrid",
         explain: bool = False,
-    ) -> dict[str, Any]:
+    ) -> SearchResult:
         """The memories that answer *query*: {"results": [{id, memory, score, …}]}, best first.
 
         *score* is a similarity in 0..1, *threshold* the least one wanted. *mode* "vector" or "keyword" asks one side
@@ -188,21 +202,22 @@ class AsyncMemory:
             query, where, limit=wanted, threshold=threshold, mode=check_mode(mode), explain=explain
         )
         hits = [(found.rows[id], score) for id, score in found.hits if id in found.rows]
-        results = [{**_as_dict(row), "score": score} for row, score in hits]
+        results = [as_found(row, score) for row, score in hits]
         if explain:
-            results = [{**result, "explanation": found.parts[result["id"]]} for result in results]
+            for result in results:
+                result["explanation"] = cast("Explanation", found.parts[result["id"]])
         return {"results": results}
 
     async def get(
         self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
-    ) -> dict[str, Any] | None:
+    ) -> MemoryDict | None:
         """The memory, or None if there is none of that id in that user's and agent's scope."""
         self._require_open()
         number = _memory_id(memory_id)
         if number is None:
             return None
         rows = await self._rows((number,), check_scope(user_id, agent_id))
-        return _as_dict(rows[0]) if rows else None
+        return as_memory(rows[0]) if rows else None
 
     async def update(
         self,
@@ -211,7 +226,7 @@ class AsyncMemory:
         user_id: str | None = None,
         agent_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any] | None:
+    ) -> MemoryDict | None:
         """Change the text, or merge *metadata* key by key, or both; the memory as it is now, None if there is none."""
         self._require_open()
         if content is None and metadata is None:
@@ -239,7 +254,7 @@ class AsyncMemory:
 
     async def history(
         self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
-    ) -> dict[str, Any]:
+    ) -> HistoryResult:
         """What happened to a memory's text, oldest first: {"results": [{id, event, old_memory, memory, at, …}]}.
 
         A memory that was deleted by its id keeps its history. Empty if that scope never had one of that id.
@@ -248,11 +263,11 @@ class AsyncMemory:
         number = _memory_id(memory_id)
         scope = check_scope(user_id, agent_id)
         entries = [] if number is None else await self._store.history(number, scope)
-        return {"results": [_entry_as_dict(number or 0, entry) for entry in entries]}
+        return {"results": [as_event(number or 0, entry) for entry in entries]}
 
     async def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
-    ) -> dict[str, Any]:
+    ) -> DeleteAllResult:
         """Forget every memory of that scope, however many (of the whole store, if none is named): {"deleted": n}."""
         self._require_open()
         await self._writes.settled()
@@ -268,7 +283,7 @@ class AsyncMemory:
         filters: Mapping[str, Any] | None = None,
         *,
         after: int | str | None = None,
-    ) -> dict[str, Any]:
+    ) -> GetAllResult:
         """{"results": […]} in the order they were added. *after*, the last id seen, pages faster than *offset*."""
         self._require_open()
         where = Where(check_scope(user_id, agent_id, run_id), parse_filter(filters))
@@ -278,7 +293,7 @@ class AsyncMemory:
         rows = await self._store.find(
             where, limit=_checked(limit, "limit"), offset=_checked(offset, "offset"), after=start
         )
-        return {"results": [_as_dict(row) for row in rows]}
+        return {"results": [as_memory(row) for row in rows]}
 
     async def count(self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> int:
         """How many memories that scope holds."""
@@ -296,6 +311,17 @@ class AsyncMemory:
     def keeps_what_is_said(self) -> bool:
         """No LLM is configured: what users say is kept in their own words."""
         return self._config.llm is None
+
+    @property
+    def needs_nobody(self) -> bool:
+        """What becomes of a record follows from it alone: neither an LLM nor another embedder is asked."""
+        return self.keeps_what_is_said and self._config.embedder.provider == "local"
+
+    @property
+    def texts_at_once(self) -> int:
+        """As many may be under way to an embedder that is asked by requests; 0 for one that is not."""
+        limits = request_limits(self._config.embedder.provider, self._config.embedder.options)
+        return 0 if limits is None else limits.texts * limits.requests
 
     async def store_identity(self) -> str:
         """The name the store was given when it was made: what a checkpoint belongs to."""
@@ -340,7 +366,7 @@ class AsyncMemory:
     ) -> None:
         """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
         for plan in plans:
-            plan.facts = self._facts(plan.record)
+            plan.facts = said(plan.record)
         await self._embed(plans)
         await self._look_at_kept(plans)
         if turn is not None:
@@ -359,22 +385,18 @@ class AsyncMemory:
             for plan in plans:
                 plan.look_at(there)
 
-    def _facts(self, record: Record) -> Facts:
-        """What to remember of a record, when no LLM is there to say it in its own words."""
-        if record.memory is not None:
-            return Facts((record.memory,), unless_known=record.infer is not False)
-        if record.infer is False:
-            said = [message.content for message in record.messages if message.role != "system"]
-            return Facts(("\n".join(said),) if said else (), unless_known=False)
-        said = [message.content for message in record.messages if message.role == "user"]
-        return Facts(tuple(dict.fromkeys(said)), unless_known=True, role="user")
-
     async def _embed(self, plans: Sequence[Plan]) -> None:
         """Give every plan its vectors. A text that no provider will take fails its own record alone."""
-        texts = [text for plan in plans for text in plan.facts.texts]
+        lacking = []
+        for plan in plans:
+            if (worked_out := plan.record.worked_out) is None:
+                lacking.append(plan)
+            else:
+                plan.vectors = worked_out.vectors
+        texts = [text for plan in lacking for text in plan.facts.texts]
         answers = await self._embedder.embed_each(texts) if texts else []
         start = 0
-        for plan in plans:
+        for plan in lacking:
             own = answers[start : start + len(plan.facts.texts)]
             start += len(own)
             plan.vectors = [answer for answer in own if isinstance(answer, bytes)]
@@ -409,43 +431,6 @@ def _with_providers(config: Config, **named: str | None) -> Config:
             choice = getattr(parse_config({section: {"provider": provider}}), section)
             config = dataclasses.replace(config, **{section: choice})
     return config
-
-
-def _as_dict(row: StoredMemory) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "memory": row.text,
-        "user_id": row.scope.user_id,
-        "agent_id": row.scope.agent_id,
-        "run_id": row.scope.run_id,
-        "metadata": dict(row.metadata),
-        "created_at": times.format_time(row.created_at),
-        "updated_at": times.format_time(row.updated_at),
-        **_where_given(row),
-    }
-
-
-def _where_given(row: StoredMemory) -> dict[str, Any]:
-    """Where a memory came from and until when it is found, of those that have such a thing."""
-    given: dict[str, Any] = {}
-    if row.expires_at is not None:
-        given["expires_at"] = times.format_time(row.expires_at)
-    if row.origin is not None:
-        given["source"] = row.origin.known()
-    return given
-
-
-def _entry_as_dict(id: int, entry: HistoryEntry) -> dict[str, Any]:
-    row = {"id": id, "event": entry.event, "old_memory": entry.old, "memory": entry.new}
-    row["at"] = times.format_time(entry.at)
-    return row if entry.origin is None else {**row, "source": entry.origin.known()}
-
-
-def _effect_as_dict(effect: Effect, outcome: Outcome) -> dict[str, Any]:
-    record = outcome.record
-    row = StoredMemory(effect.id, effect.memory, record.scope, record.metadata, outcome.at, outcome.at)
-    was = {} if effect.previous is None else {"previous_memory": effect.previous}
-    return {**_as_dict(row), "event": effect.event, **was}
 
 
 def _memory_id(value: int | str) -> int | None:

@@ -25,16 +25,14 @@ class Scope(NamedTuple):
     run_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One turn of a conversation; *role* is lower case."""
 
     role: str
     content: str
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where a record stood: *line* counts from 1, *byte* from 0 in the (uncompressed) input, *lines* is how many."""
 
     file: str
@@ -57,6 +55,21 @@ class Origin(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+class WorkedOut(NamedTuple):
+    """What follows from a record alone: its identity (16 bytes each), and what it gives to remember if nobody is asked,
+    with digests, terms and vectors of the built-in model.
+    """
+
+    key: bytes
+    content: bytes
+    texts: tuple[str, ...]
+    unless_known: bool
+    role: str | None
+    digests: tuple[bytes, ...]
+    terms: tuple[str, ...]
+    vectors: tuple[Vector, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One thing to remember: a conversation (*messages*) or a ready memory (*memory*), never both.
@@ -76,6 +89,8 @@ class Record:
     size: int = 0
     """Bytes of the input this record took: bounds what is in flight and moves the progress bar."""
     expires_at: int | None = None
+    worked_out: WorkedOut | None = field(default=None, compare=False, repr=False)
+    """None: whoever needs it works it out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from powermem_cli.errors import PowerMemError
@@ -25,26 +26,62 @@ class Facts(NamedTuple):
     """Who said them, where it was one of them."""
 
 
-_NOTHING: Final = Cost()
+NOTHING: Final = Facts((), unless_known=False)
+
+
+def said(record: Record) -> Facts:
+    """What to remember of a record, when no LLM is there to say it in its own words."""
+    if record.worked_out is not None:
+        _, _, texts, unless_known, role, *_ = record.worked_out
+        return Facts(texts, unless_known, role)
+    if record.memory is not None:
+        return Facts((record.memory,), unless_known=record.infer is not False)
+    if record.infer is False:
+        turns = [message.content for message in record.messages if message.role != "system"]
+        return Facts(("\n".join(turns),) if turns else (), unless_known=False)
+    turns = [message.content for message in record.messages if message.role == "user"]
+    return Facts(tuple(dict.fromkeys(turns)), unless_known=True, role="user")
+
+
+_FREE: Final = Cost()
+_NOBODY_LOOKED: Final[Mapping[int, str]] = {}
 
 
 class Plan:
     """One record on its way: what is known of it, what it holds, what it will do to the store, how it ended."""
 
+    __slots__ = (
+        "_at",
+        "_begun",
+        "_error",
+        "_force",
+        "_old",
+        "_on_change",
+        "_there",
+        "asked",
+        "decided",
+        "facts",
+        "identity",
+        "notes",
+        "outcome",
+        "record",
+        "vectors",
+    )
+
     def __init__(self, record: Record, identity: Identity | None, on_change: OnChange, force: bool = False) -> None:
         self.record = record
         self.identity = identity
-        self.facts = Facts((), unless_known=False)
+        self.facts = NOTHING
         self.vectors: Sequence[Vector] = ()
         self.decided: Sequence[Decision] | None = None
         """What an LLM made of the facts; None if it was not asked."""
         self.notes: tuple[str, ...] = ()
-        self.asked = _NOTHING
+        self.asked = _FREE
         """What an LLM was asked for it."""
         self.outcome: Outcome | None = None
         self._on_change = on_change
         self._force = force
-        self._there: Mapping[int, str] = {}
+        self._there: Mapping[int, str] = _NOBODY_LOOKED
         self._old: LedgerRow | None = None
         self._error: PowerMemError | None = None
         self._at = 0
@@ -52,9 +89,11 @@ class Plan:
 
     def compare(self, known: Mapping[bytes, LedgerRow]) -> None:
         """With what the ledger says of this record: nothing new, something else, or the first time."""
-        row = None if self.identity is None else known.get(self.identity.key)
+        if self.identity is None:
+            return
+        row = known.get(self.identity.key)
         self._old = row if row is not None and row.status != "failed" else None
-        if self._old is None or self.identity is None:
+        if self._old is None:
             return
         if self._old.content == self.identity.content:
             if not self._force:
@@ -104,36 +143,46 @@ class Plan:
             return "failed"
         return "done" if self.decided is not None and self.facts.texts else None  # though nothing may have changed
 
-    def _changes(self, job: str, among: Filter | None, now: int) -> list[Change]:
+    def _changes(self, job: str, among: Filter | None, now: int) -> Sequence[Change]:
         if self.decided is not None:
             return [self._decided_change(decision, job, among, now) for decision in self.decided]
         record, texts = self.record, self.facts.texts
-        places, left = self._places(texts)
+        scope, metadata, worked_out = record.scope, record.metadata, record.worked_out
+        if worked_out is None:
+            digests, terms = tuple(map(digest, texts)), tuple(map(distinct_terms, texts))
+        else:
+            digests, terms = worked_out.digests, worked_out.terms
         created_at = now if record.created_at is None else record.created_at
-        origin, expires_at = self._origin(job), record.expires_at
-        changes: list[Change] = []
-        for place, text, vector in zip(places, texts, self.vectors, strict=True):
-            if place:
-                unless_known = self.facts.unless_known and self._there.get(place) != text
-                about = (record.metadata, unless_known, origin, expires_at)
-                changes.append(Update(place, now, record.scope, text, vector, digest(text), *about))
-                continue
-            changes.append(
-                Insert(
-                    record.scope,
-                    text,
-                    vector,
-                    digest(text),
-                    created_at,
-                    record.metadata,
-                    self.facts.unless_known,
-                    among,
-                    None,
-                    origin,
-                    expires_at,
-                    terms=distinct_terms(text),
-                )
+        unless_known, origin, expires_at = self.facts.unless_known, self._origin(job), record.expires_at
+        new = [
+            Insert(
+                scope,
+                text,
+                vector,
+                its,
+                created_at,
+                metadata,
+                unless_known,
+                among,
+                None,
+                origin,
+                expires_at,
+                None,
+                found,
             )
+            for text, vector, its, found in zip(texts, self.vectors, digests, terms, strict=True)
+        ]
+        if not self.kept:
+            return new
+        changes: list[Change] = []
+        places, left = self._places(texts)
+        for place, insert in zip(places, new, strict=True):
+            if place:
+                only_new = unless_known and self._there.get(place) != insert.text
+                about = (insert.digest, metadata, only_new, origin, expires_at)
+                changes.append(Update(place, now, scope, insert.text, insert.vector, *about))
+            else:
+                changes.append(insert)
         changes += [Delete(id, record.scope) for id in left]
         return changes
 
@@ -164,9 +213,7 @@ class Plan:
         source = self.record.source
         if source is None:
             return Origin(job, role=self.facts.role) if job else None
-        # A name that is no UTF-8 can't be kept as it is.
-        file = source.file.encode("utf-8", "backslashreplace").decode()
-        return Origin(job, file, source.line, self.facts.role)
+        return Origin(job, _as_text(source.file), source.line, self.facts.role)
 
     def _places(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
         """For each text the memory to write it to, 0 for a new one; and the memories that nothing is written to.
@@ -175,8 +222,6 @@ class Plan:
         that one it stays deleted, but for *force*.
         """
         kept = self.kept
-        if not kept:
-            return [0] * len(texts), []
         if self._force:
             kept = tuple([id if id in self._there else 0 for id in kept])
         said = {self._there[id]: id for id in reversed(kept) if id in self._there}
@@ -198,11 +243,15 @@ class Plan:
         if self.decided is not None:
             self._settle_decided(self.decided, applied)
             return
+        events, texts = applied.events, self.facts.texts
         # Deletions come last, and have no text.
-        texts = self.facts.texts + ("",) * (len(applied.events) - len(self.facts.texts))
-        done = zip(applied.events, texts, strict=True)
+        texts += ("",) * (len(events) - len(texts))
         effects = tuple(
-            [Effect(event, id, "" if event == "DELETE" else text) for (event, id), text in done if event != "NONE"]
+            [
+                Effect(event, id, "" if event == "DELETE" else text)
+                for (event, id), text in zip(events, texts, strict=True)
+                if event != "NONE"
+            ]
         )
         if effects:
             comes_back = self._force and all(effect.event == "ADD" for effect in effects)
@@ -225,6 +274,12 @@ class Plan:
     def _end(self, status: Status, effects: tuple[Effect, ...] = ()) -> None:
         cost = Cost(round((time.monotonic() - self._begun) * 1000), *self.asked[1:])
         self.outcome = Outcome(self.record, status, effects, self._error, self._at, self.notes, cost)
+
+
+@lru_cache(maxsize=64)
+def _as_text(file: str) -> str:
+    """A name that is no UTF-8 can't be kept as it is."""
+    return file.encode("utf-8", "backslashreplace").decode()
 
 
 def _effect(event: Event, id: int, decision: Decision) -> Effect:

@@ -14,6 +14,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from powermem_cli.config import Config
 from powermem_cli.errors import UsageError
 from powermem_cli.memory import AsyncMemory
+from powermem_cli.results import AddResult, DeleteAllResult, GetAllResult, HistoryResult, MemoryDict, SearchResult
 from powermem_cli.search import Mode
 
 T = TypeVar("T")
@@ -64,7 +65,7 @@ class Memory:
         metadata: Mapping[str, Any] | None = None,
         filters: Mapping[str, Any] | None = None,
         infer: bool = True,
-    ) -> dict[str, Any]:
+    ) -> AddResult:
         return self._wait_for(self._inner.add, messages, user_id, agent_id, run_id, metadata, filters, infer)
 
     def search(
@@ -79,13 +80,11 @@ class Memory:
         *,
         mode: Mode = "hybrid",
         explain: bool = False,
-    ) -> dict[str, Any]:
+    ) -> SearchResult:
         asked = (query, user_id, agent_id, run_id, filters, limit, threshold)
         return self._wait_for(partial(self._inner.search, *asked, mode=mode, explain=explain))
 
-    def get(
-        self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None
-    ) -> dict[str, Any] | None:
+    def get(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> MemoryDict | None:
         return self._wait_for(self._inner.get, memory_id, user_id, agent_id)
 
     def update(
@@ -95,18 +94,18 @@ class Memory:
         user_id: str | None = None,
         agent_id: str | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any] | None:
+    ) -> MemoryDict | None:
         return self._wait_for(self._inner.update, memory_id, content, user_id, agent_id, metadata)
 
     def delete(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> bool:
         return self._wait_for(self._inner.delete, memory_id, user_id, agent_id)
 
-    def history(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> dict[str, Any]:
+    def history(self, memory_id: int | str, user_id: str | None = None, agent_id: str | None = None) -> HistoryResult:
         return self._wait_for(self._inner.history, memory_id, user_id, agent_id)
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
-    ) -> dict[str, Any]:
+    ) -> DeleteAllResult:
         return self._wait_for(self._inner.delete_all, user_id, agent_id, run_id)
 
     def get_all(
@@ -119,8 +118,8 @@ class Memory:
         filters: Mapping[str, Any] | None = None,
         *,
         after: int | str | None = None,
-    ) -> dict[str, Any]:
-        async def call() -> dict[str, Any]:
+    ) -> GetAllResult:
+        async def call() -> GetAllResult:
             return await self._inner.get_all(user_id, agent_id, run_id, limit, offset, filters, after=after)
 
         return self._wait_for(call)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -206,6 +207,23 @@ async def test_all_is_read_counted_and_reported():
     assert run.counts() == {"added": 1999, "rejected": 1}
     assert sorted(item.source.line for item in run.reported) == list(range(1, 2001))
     assert run.batch.stop_reason == "end"
+
+
+async def test_one_goes_first_and_then_more_and_more_together():
+    all_read = threading.Event()
+
+    def items() -> Iterator[Item]:
+        yield from (record(i) for i in range(1000))
+        all_read.set()
+
+    async def work(records: Sequence[Record], turn: Turn) -> list[Outcome]:
+        await asyncio.to_thread(all_read.wait)
+        return await add(records, turn)
+
+    run = Run(items(), work, handful=300)
+    await run.ended()
+    sizes = {handful.number: len(handful.items) for handful in run.handfuls}
+    assert [sizes[number] for number in sorted(sizes)] == [1, 64, 65, 130, 260, 300, 180]
 
 
 async def test_no_input_is_a_run_too():

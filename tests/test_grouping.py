@@ -44,6 +44,14 @@ async def until(condition) -> None:
     raise AssertionError("it never came to that")
 
 
+async def under_way(work: Doubling, grouper: Grouper[int, int], items: list[int]) -> asyncio.Task[list[int]]:
+    """A call with *items*, which goes on when the gate is opened."""
+    work.gate.clear()
+    task = asyncio.create_task(grouper.submit(items))
+    await until(lambda: work.calls)
+    return task
+
+
 async def test_a_lone_caller_is_not_kept_waiting(work):
     assert await Grouper(work, most=10).submit([1, 2, 3]) == [2, 4, 6]
     assert work.calls == [[1, 2, 3]]
@@ -51,9 +59,7 @@ async def test_a_lone_caller_is_not_kept_waiting(work):
 
 async def test_what_arrives_meanwhile_goes_together_and_everybody_gets_his_own(work):
     grouper = Grouper(work, most=100)
-    work.gate.clear()
-    first = asyncio.create_task(grouper.submit([1]))
-    await until(lambda: work.calls)
+    first = await under_way(work, grouper, [1])
     rest = [asyncio.create_task(grouper.submit([i, 100 + i])) for i in range(5)]
     await asyncio.sleep(0)
     work.gate.set()
@@ -83,9 +89,7 @@ async def test_an_error_goes_to_those_it_concerns_and_the_others_go_on(work):
 
 async def test_the_items_of_a_cancelled_caller_are_worked_on_all_the_same(work):
     grouper = Grouper(work, most=10)
-    work.gate.clear()
-    cancelled = asyncio.create_task(grouper.submit([1]))
-    await until(lambda: work.calls)
+    cancelled = await under_way(work, grouper, [1])
     waiting = asyncio.create_task(grouper.submit([2]))
     gone = asyncio.create_task(grouper.submit([3]))
     await asyncio.sleep(0)
@@ -100,9 +104,7 @@ async def test_the_items_of_a_cancelled_caller_are_worked_on_all_the_same(work):
 
 async def test_an_error_that_only_cancelled_callers_would_hear_of_disturbs_nobody(work):
     grouper = Grouper(work, most=10)
-    work.gate.clear()
-    cancelled = asyncio.create_task(grouper.submit([-1]))
-    await until(lambda: work.calls)
+    cancelled = await under_way(work, grouper, [-1])
     cancelled.cancel()
     await asyncio.sleep(0)
     work.gate.set()
@@ -113,9 +115,7 @@ async def test_an_error_that_only_cancelled_callers_would_hear_of_disturbs_nobod
 async def test_settled_waits_for_what_was_submitted_and_only_for_that(work):
     grouper = Grouper(work, most=10)
     await grouper.settled()
-    work.gate.clear()
-    submitted = asyncio.create_task(grouper.submit([1]))
-    await until(lambda: work.calls)
+    submitted = await under_way(work, grouper, [1])
     settled = asyncio.create_task(grouper.settled())
     await asyncio.sleep(0)
     assert not settled.done()

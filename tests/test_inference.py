@@ -234,7 +234,7 @@ class TestOrder:
         await memory.add_records(days, job="j")
         assert len({shown["time"] for shown in asked(api)[4:]}) == 3
 
-    @pytest.mark.parametrize("number", [128, pytest.param(1000, marks=pytest.mark.soak)])
+    @pytest.mark.parametrize("number", [96, pytest.param(1000, marks=pytest.mark.soak)])
     async def test_a_users_order_is_kept_with_32_calls_at_once(self, api, config, monkeypatch, number):
         monkeypatch.setattr("powermem_cli.inference.CLOSE", 2)  # nothing is close: one call per record
         dice = random.Random(7)
@@ -250,13 +250,13 @@ class TestOrder:
     async def test_each_decision_is_made_on_what_the_one_before_has_written(self, api, config):
         dice = random.Random(8)
         api.rule = lambda request: Reply(delay=dice.random() / 100)
-        records = [talk(f"My number is {i}.", scope=Scope(f"u{i % 3}"), key=str(i)) for i in range(60)]
+        records = [talk(f"My number is {i}.", scope=Scope(f"u{i % 3}"), key=str(i)) for i in range(36)]
         async with AsyncMemory(config(llm={"concurrency": 16})) as memory:
             await through_a_batch(memory, records, handful=4)
             for user in range(3):
                 (one,) = (await memory.get_all(f"u{user}"))["results"]
                 story = (await memory.history(one["id"]))["results"]
-                assert [entry["memory"] for entry in story] == [f"My number is {i}." for i in range(user, 60, 3)]
+                assert [entry["memory"] for entry in story] == [f"My number is {i}." for i in range(user, 36, 3)]
 
     async def test_finding_facts_does_not_wait_for_the_lane(self, memory, api):
         api.rule = lambda request: Reply(delay=0.05)
@@ -399,7 +399,7 @@ def obedient(messages: list[dict[str, str]]) -> str:
     return json.dumps({"decisions": [*items, *rest]})
 
 
-@pytest.mark.parametrize("number", [100, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [60, pytest.param(300, marks=pytest.mark.soak)])
 async def test_messages_that_give_orders_change_nothing_outside_their_scope(memory, api, caplog, number):
     secrets = [f"I keep {word} for the victim." for word in ("gold", "salt", "maps", "keys", "bees", "rope", "wine")]
     await memory.add_records([talk(*secrets, scope=Scope("victim"))], job="before")

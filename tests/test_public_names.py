@@ -6,17 +6,20 @@ import importlib.metadata
 import json
 import subprocess
 import sys
+from typing import is_typeddict
 
 import powermem
 import pytest
 
 import powermem_cli
+from powermem_cli import results
 from powermem_cli.config import auto_config
 from powermem_cli.errors import PowerMemError
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.sync_memory import Memory
 
-NAMES = {"AsyncMemory": AsyncMemory, "Memory": Memory, "PowerMemError": PowerMemError, "auto_config": auto_config}
+TYPES = [value for value in vars(results).values() if is_typeddict(value) and not value.__name__.startswith("_")]
+NAMES = {thing.__name__: thing for thing in (AsyncMemory, Memory, PowerMemError, auto_config, *TYPES)}
 
 
 def in_a_new_interpreter(code: str) -> str:

@@ -14,7 +14,9 @@ from powermem_cli.errors import EmbedderMismatch, ProviderRefused, StoreBusy
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.reembed import reembed
 from powermem_cli.stores.base import EVERYTHING
+from powermem_cli.stores.sqlite_connection import _connect
 from powermem_cli.stores.sqlite_reembed import NewVectors
+from powermem_cli.stores.sqlite_signatures import Signatures, nearest
 
 pytestmark = pytest.mark.anyio
 
@@ -127,6 +129,18 @@ async def test_meanwhile_searches_and_writes_go_on_and_then_the_old_model_is_ref
                 await use
         assert (await held(memory))[-1] == "added meanwhile"
     assert await first_hit(place, "added meanwhile") == "added meanwhile"
+
+
+async def test_a_search_that_began_before_is_told_to_come_again(place):
+    signs = Signatures()
+    (vector,) = await MoodyEmbedder(OLD).embed(["number 3"])
+    with contextlib.closing(_connect(place.path, readonly=True)) as early:
+        early.execute("BEGIN; SELECT name FROM meta").fetchall()
+        await carried_out(place, MoodyEmbedder(NEW))
+        with contextlib.closing(_connect(place.path, readonly=True)) as late:
+            assert len(signs.of(late).ids) == len(TEXTS)
+        with pytest.raises(StoreBusy, match="embedded anew while they were searched"):
+            nearest(early, signs, vector, EVERYTHING, 5)
 
 
 async def test_a_model_of_the_same_width_is_not_taken_for_the_old_one(place):

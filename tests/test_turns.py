@@ -1,4 +1,4 @@
-"""Many callers at once: a few per turn of the event loop, in order, and nobody is forgotten."""
+"""Many callers at once: few inside, a few per turn of the event loop, in order, and nobody is forgotten."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ import pytest
 
 from powermem_cli.turns import PER_TURN, Turns
 
+pytestmark = pytest.mark.anyio
+
+MANY = 100 * PER_TURN
+
 
 async def begun_per_turn(callers: int) -> list[list[int]]:
     """The numbers of the callers that began in each turn of the loop, turns without any left out."""
-    turns, began, seen = Turns(), [], []
+    turns, began, seen = Turns(MANY), [], []
 
     async def caller(number: int) -> None:
-        await turns.mine()
-        began.append(number)
+        async with turns:
+            began.append(number)
 
     waiting = [asyncio.ensure_future(caller(number)) for number in range(callers)]
     while not all(one.done() for one in waiting):
@@ -26,43 +30,83 @@ async def begun_per_turn(callers: int) -> list[list[int]]:
     return seen
 
 
-def test_callers_begin_in_order_and_few_at_a_time():
-    seen = asyncio.run(begun_per_turn(5 * PER_TURN + 3))
+async def test_callers_begin_in_order_and_few_at_a_time() -> None:
+    seen = await begun_per_turn(5 * PER_TURN + 3)
     assert [number for some in seen for number in some] == list(range(5 * PER_TURN + 3))
     assert max(map(len, seen)) == PER_TURN
 
 
-def test_a_single_caller_does_not_wait():
-    turns = Turns()
-    call = turns.mine()
-
-    async def first_step() -> bool:
-        try:
-            call.send(None)
-        except StopIteration:
-            return True
-        return False
-
-    assert asyncio.run(first_step())
+async def test_a_single_caller_does_not_wait() -> None:
+    entering = Turns(1).__aenter__()
+    with pytest.raises(StopIteration):
+        entering.send(None)
 
 
-@pytest.mark.anyio
-async def test_a_cancelled_caller_does_not_hold_up_the_others():
-    turns = Turns()
-    callers = [asyncio.ensure_future(turns.mine()) for _ in range(3 * PER_TURN)]
-    await asyncio.sleep(0)
-    callers[PER_TURN + 1].cancel()
-    done = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 10)
-    assert [type(one) for one in done if one is not None] == [asyncio.CancelledError]
+@pytest.mark.parametrize("at_work", [1, 7, PER_TURN])
+async def test_so_many_are_inside_and_no_more(at_work: int) -> None:
+    turns, inside, most, order = Turns(at_work), 0, 0, []
+
+    async def caller(number: int) -> None:
+        nonlocal inside, most
+        async with turns:
+            order.append(number)
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+
+    callers = [caller(number) for number in range(3 * at_work)]
+    await asyncio.wait_for(asyncio.gather(*callers), 10)
+    assert most == at_work
+    assert order == list(range(3 * at_work))
 
 
-def test_another_event_loop_begins_anew():
-    turns = Turns()
+async def test_who_fails_inside_leaves_the_place_to_another() -> None:
+    turns = Turns(1)
+
+    async def caller(number: int) -> int:
+        async with turns:
+            await asyncio.sleep(0)
+            return 1 // number
+
+    done = await asyncio.wait_for(asyncio.gather(caller(0), caller(1), return_exceptions=True), 10)
+    assert [type(one) for one in done] == [ZeroDivisionError, int]
+
+
+@pytest.mark.parametrize("loops", [0, 1, 2, 3])
+async def test_a_cancelled_caller_does_not_hold_up_the_others(loops: int) -> None:
+    """Whether it is cancelled while it waits, when it has just been let in, or inside."""
+    turns = Turns(1)
+
+    async def caller() -> None:
+        async with turns:
+            await asyncio.sleep(0)
+
+    callers = [asyncio.ensure_future(caller()) for _ in range(4)]
+    for _ in range(loops):
+        await asyncio.sleep(0)
+    for one in callers[:3]:
+        one.cancel()
+    await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 10)
+    assert not callers[3].cancelled()
+    await asyncio.wait_for(caller(), 10)
+
+
+def test_another_event_loop_begins_anew() -> None:
+    turns = Turns(PER_TURN)
+
+    async def inside() -> None:
+        async with turns:
+            await asyncio.Event().wait()
 
     async def left_behind() -> None:
         for _ in range(2 * PER_TURN):
-            asyncio.ensure_future(turns.mine())  # noqa: RUF006
+            asyncio.ensure_future(inside())  # noqa: RUF006
         await asyncio.sleep(0)
 
+    async def once() -> None:
+        async with turns:
+            pass
+
     asyncio.run(left_behind())
-    asyncio.run(asyncio.wait_for(turns.mine(), 10))
+    asyncio.run(asyncio.wait_for(once(), 10))

@@ -12,9 +12,9 @@ from typing import Any, Final
 import typer
 
 import powermem_cli
+from powermem_cli.cli.command import failed_before, with_global_options
 from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, let_go
 from powermem_cli.cli.layout import Command, Group
-from powermem_cli.cli.session import failed_before, with_global_options
 
 PANELS: Final = {
     "Memories": ("add", "search", "get", "list", "update", "delete", "trash", "history"),

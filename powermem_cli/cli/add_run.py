@@ -173,6 +173,8 @@ class _Ingesting:
             job = await self._entered(stack, store_id)
             if self._options.revive:
                 job.failed.revive()
+            if not self._memory.needs_nobody and job.bytes_read != self._total:
+                await self._memory.initialize()  # all of it: there is something to do
             report, caught = await self._ingest_in(job)
             if isinstance(report.error, UsageError) and not report.tally.read:
                 raise report.error

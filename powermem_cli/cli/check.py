@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import typer
+
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit, exit_of
-from powermem_cli.cli.options import Retries
-from powermem_cli.cli.session import Run, command, error_as_json
+from powermem_cli.cli.options import CALLS
+from powermem_cli.cli.session import Run, error_as_json
 from powermem_cli.errors import PowerMemError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +21,13 @@ _WORST_FIRST: Final = (Exit.BUG, Exit.STORE, Exit.SETUP, Exit.LATER, Exit.NEGATI
 
 
 @command
-def check(run: Run, retries: Retries = 2) -> Exit:
+def check(
+    run: Run,
+    retries: Annotated[
+        int,
+        typer.Option("--retries", metavar="N", min=1, help="Calls in all, where one fails.", rich_help_panel=CALLS),
+    ] = 2,
+) -> Exit:
     """See whether all is in order: settings, providers, store, disk.
 
     It makes one call to each provider; also looked at: keys, permissions of files, running jobs, and which powermem

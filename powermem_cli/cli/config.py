@@ -7,9 +7,10 @@ from typing import Annotated, Any, Final, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import DryRun
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 from powermem_cli.errors import ConfigError, UsageError, did_you_mean
 
 app = typer.Typer(
@@ -63,13 +64,19 @@ def init(
             )
         given = _asked(run)
     content = _env_file({name: value for name, value in given.items() if value is not None})
+    missing = _missing_keys(given)
+    if not dry_run:
+        _write(output, content)
+    if run.form != "auto":
+        would_be = {"content": content} if dry_run else {}
+        run.write_json({"output": str(output), "dry_run": dry_run, **would_be, "keys_missing": missing})
+        return
     if dry_run:
         run.note(f"dry run: this would be {output}")
         run.stdout.write(content)
         return
-    _write(output, content)
     run.note(f"{output} is written, for you alone; powermem config validate checks it")
-    for name in _missing_keys(given):
+    for name in missing:
         run.note(f"put the key into it, as {name}, or into the environment")
 
 

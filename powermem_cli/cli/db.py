@@ -7,8 +7,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.session import Run, counted
 from powermem_cli.errors import ConfigError
 
 T = TypeVar("T")

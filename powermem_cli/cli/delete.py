@@ -6,21 +6,10 @@ from typing import Annotated, Any, Final, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import (
-    Agent,
-    DryRun,
-    FilterJson,
-    IdFile,
-    RunId,
-    Since,
-    Until,
-    User,
-    Where,
-    given_ids,
-    parse_filters,
-)
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.options import DryRun, IdFile, Selection, given_ids
+from powermem_cli.cli.session import Run, counted
 from powermem_cli.cli.trash import trash_folder
 from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import UsageError
@@ -38,13 +27,8 @@ def delete(
     ] = None,
     file: IdFile = None,
     all_: Annotated[bool, typer.Option("--all", help="Every memory of the scope that is named.")] = False,
-    user: User = None,
-    agent: Agent = None,
-    run_id: RunId = None,
-    where: Where = None,
-    filter_json: FilterJson = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    selection: Selection,
     dry_run: DryRun = False,
     no_trash: Annotated[bool, typer.Option("--no-trash", help="With --all: for good, nothing to bring back.")] = False,
     purge: Annotated[
@@ -55,18 +39,17 @@ def delete(
 
     What --all deletes is kept in the trash for 30 days: powermem trash restore.
     """
-    filters = parse_filters(where, filter_json, since, until)
+    filtered = selection.filters() is not None
     if all_:
         if ids or file:
             raise UsageError("--all and ids exclude each other")
-        if purge and filters is not None:
+        if purge and filtered:
             raise UsageError("--purge goes with a whole scope: leave out the filters")
-        scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
         way = "purge" if purge else "for good" if no_trash else "to trash"
-        return _delete_all(run, scope, filters, where, dry_run, way)
-    if run_id is not None or filters is not None or no_trash or purge:
+        return _delete_all(run, selection, dry_run, way)
+    if selection.run_id is not None or filtered or no_trash or purge:
         raise UsageError("--run, filters, --no-trash and --purge go with --all")
-    return _delete_ids(run, given_ids(ids, file, run.stdin), run.user(user), agent, dry_run)
+    return _delete_ids(run, given_ids(ids, file, run.stdin), run.user(selection.user), selection.agent, dry_run)
 
 
 def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None, dry_run: bool) -> Exit | None:
@@ -79,7 +62,7 @@ def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None
         done: list[bool] = await asyncio.gather(*(memory.delete(id, user, agent) for id in wanted))
         return done
 
-    done = run.with_memory(work, "write")
+    done = run.with_memory(work, "read" if dry_run else "write")
     deleted = [id for id, found in zip(wanted, done, strict=True) if found]
     missing = [id for id, found in zip(wanted, done, strict=True) if not found]
     _report(run, len(deleted), dry_run, {"ids": deleted, "not_found": missing})
@@ -88,23 +71,12 @@ def _delete_ids(run: Run, wanted: list[str], user: str | None, agent: str | None
     return Exit.NEGATIVE if missing else None
 
 
-def _delete_all(
-    run: Run,
-    scope: dict[str, str | None],
-    filters: dict[str, Any] | None,
-    named: list[str] | None,
-    dry_run: bool,
-    way: str,
-) -> Exit | None:
-    """*filters* are all there are, *named* those of --where as they were given."""
+def _delete_all(run: Run, selection: Selection, dry_run: bool, way: str) -> Exit | None:
+    wanted = selection.wanted(run)
 
     async def work(store: Any) -> Any:
-        from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
-        from powermem_cli.rules import check_scope  # noqa: PLC0415
-        from powermem_cli.stores.base import Where as Wanted  # noqa: PLC0415
-        from powermem_cli.trash import Deleted  # noqa: PLC0415
+        from powermem_cli.trash import Deleted  # noqa: PLC0415 - `--help` does without
 
-        wanted = Wanted(check_scope(**scope), parse_filter(filters))
         number = await store.count(wanted)
         if dry_run or (not number and way != "purge"):
             return Deleted(None, number, 0)
@@ -112,14 +84,14 @@ def _delete_all(
             return None
         return await _carry_out(run, store, wanted, way)
 
-    deleted = run.with_store(work, "write")
+    deleted = run.with_store(work, "read" if dry_run else "write")
     if deleted is None:
         run.note("nothing was deleted")
         return Exit.NEGATIVE
     more = {"left": deleted.left, "trash": deleted.name}
     _report(run, deleted.number, dry_run, {} if dry_run else more)
     if not deleted.number and not deleted.left:
-        note_nothing(run, "no memories here", scope["user_id"], named)
+        note_nothing(run, "no memories here", selection.user, selection.where)
     return None
 
 

@@ -13,7 +13,7 @@ EXAMPLES: Final = {
     "add": (
         'powermem add "Anna likes tea" --user anna',
         "powermem add --file chats.jsonl",
-        "powermem add -f 'logs/*.jsonl.gz' -f notes.csv --map memory=note,user_id=customer",
+        "powermem add -f 'logs/*.gz' -f notes.csv --map memory=note,user_id=customer",
         "powermem add -f chats.jsonl --dry-run",
     ),
     "search": (

@@ -13,6 +13,7 @@ from typing import Final, TextIO
 from powermem_cli.errors import (
     EmbedderMismatch,
     InvariantError,
+    KeyMissing,
     Locked,
     NotFound,
     PowerMemError,
@@ -49,6 +50,7 @@ MEANINGS: Final = {
 
 # From the most special class to the most general: the first that fits counts.
 _EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
+    (KeyMissing, Exit.SETUP),
     (UsageError, Exit.USAGE),
     (NotFound, Exit.NEGATIVE),
     (Locked, Exit.LATER),
@@ -63,6 +65,7 @@ _EXIT_OF: tuple[tuple[type[PowerMemError], Exit], ...] = (
 
 
 _STOP_REASON_OF: tuple[tuple[type[PowerMemError], str], ...] = (
+    (KeyMissing, "auth"),
     (UsageError, "usage"),
     (NotFound, "end"),
     (Locked, "locked"),

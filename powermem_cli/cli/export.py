@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal, Optional
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal, Optional, cast
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.failures import UNWRITABLE
+from powermem_cli.cli.options import Selection
+from powermem_cli.cli.session import Run, counted
 from powermem_cli.cli.users import note_nothing
-from powermem_cli.errors import UsageError
+from powermem_cli.errors import StoreError, UsageError
+from powermem_cli.output.safe import UNSAFE
 
 if TYPE_CHECKING:
     from powermem_cli.exchange import Line
@@ -36,26 +41,17 @@ def export(
         typer.Option("--format", help="jsonl: all there is; csv, parquet: memories alone. By the name of FILE."),
     ] = None,
     vectors: Annotated[bool, typer.Option("--vectors", help="With the vectors, so that none are made anew.")] = False,
-    user: User = None,
-    agent: Agent = None,
-    run_id: RunId = None,
-    where: Where = None,
-    filter_json: FilterJson = None,
-    since: Since = None,
-    until: Until = None,
+    *,
+    selection: Selection,
 ) -> Exit | None:
     """Write memories to a file, as they are at one moment.
 
     Of the whole store their history goes along, and which records are done.
     """
-    from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
-    from powermem_cli.moving import export as lines  # noqa: PLC0415
-    from powermem_cli.rules import check_scope  # noqa: PLC0415
-    from powermem_cli.stores.base import Where as Wanted  # noqa: PLC0415
+    from powermem_cli.moving import export as lines  # noqa: PLC0415 - `--help` does without
 
     output = None if output == "-" else output
-    scope = check_scope(run.user(user), agent, run_id)
-    wanted = Wanted(scope, parse_filter(parse_filters(where, filter_json, since, until)))
+    wanted = selection.wanted(run)
     layout = format_ or _layout_of(output)
     if layout == "csv" and vectors:
         raise UsageError("a CSV file has no vectors", hint="leave out --vectors, or write JSON lines")
@@ -76,7 +72,7 @@ def export(
     else:
         run.note(f"{counted(number, 'memory', 'memories')} exported{'' if output is None else f' to {output}'}")
     if not number:
-        note_nothing(run, "no memories here", user, where)
+        note_nothing(run, "no memories here", selection.user, selection.where)
     return None
 
 
@@ -100,7 +96,7 @@ def _opened(output: str | None) -> Iterator[IO[bytes]]:
     from powermem_cli.whole_file import whole_file  # noqa: PLC0415
 
     if output is None:
-        yield sys.stdout.buffer
+        yield cast("IO[bytes]", _OnTerminal()) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path = Path(output)
@@ -110,7 +106,21 @@ def _opened(output: str | None) -> Iterator[IO[bytes]]:
         with whole_file(path) as stream:
             yield stream
     except OSError as error:
-        raise UsageError(f"{output} can't be written: {error.strerror or error}") from error
+        message = f"{output} can't be written: {error.strerror or error}"
+        if error.errno in UNWRITABLE:
+            raise StoreError(
+                message, hint="no part of it is left; write it somewhere else", code="output.io"
+            ) from error
+        raise UsageError(message) from error
+
+
+class _OnTerminal(io.RawIOBase):
+    """stdout where a person looks at it: what would command the terminal is an escape, which in JSON means the same."""
+
+    def write(self, data: Any) -> int:
+        text = bytes(data).decode().replace("\r\n", "\n")
+        sys.stdout.buffer.write(UNSAFE.sub(lambda found: json.dumps(found.group())[1:-1], text).encode())
+        return len(data)
 
 
 def _line_writer(stream: IO[bytes]) -> Callable[[list[Line]], None]:
@@ -124,8 +134,6 @@ def _line_writer(stream: IO[bytes]) -> Callable[[list[Line]], None]:
 
 def _csv_writer(stream: IO[bytes]) -> Callable[[list[Line]], None]:
     import csv  # noqa: PLC0415
-    import io  # noqa: PLC0415
-    import json  # noqa: PLC0415
 
     stream.write(f"{','.join(_COLUMNS)}\r\n".encode())
 

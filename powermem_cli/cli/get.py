@@ -6,9 +6,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, IdFile, User, given_ids
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 
 
 @command

@@ -7,8 +7,9 @@ from typing import Annotated, Final, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 from powermem_cli.errors import UsageError, did_you_mean
 
 Rows = list[tuple[str, str]]

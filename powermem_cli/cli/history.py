@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, User
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 
 
 @command

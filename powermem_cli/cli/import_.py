@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.session import Run, command
-from powermem_cli.errors import UsageError
+from powermem_cli.cli.session import Run
+from powermem_cli.errors import InvalidInput, UsageError
 
 if TYPE_CHECKING:
     from powermem_cli.moving import Taken
 
 MOST_SHOWN: Final = 10
+LONGEST_HEAD: Final = 65_536  # bytes of the first line; what is no export may be one line of gigabytes
+GZIP: Final = b"\x1f\x8b"
 
 
 @command
@@ -37,17 +41,16 @@ def import_(
     def report(taken: Taken) -> None:
         progress.update(taken.bytes_read, {"added": taken.added, "rejected": taken.rejected})
 
-    with _opened(file, run.stdin) as stream:
-        is_lines = file != "-" and isinstance(stream, BufferedReader)
-        progress.start(Path(file).stat().st_size if is_lines else None, file)
+    with _opened(file, run.stdin) as (lines, size):
+        progress.start(size, file)
         try:
-            taken = asyncio.run(_take_in(run, stream, report))
+            taken = asyncio.run(_take_in(run, lines, report))
         finally:
             progress.finish()
     return tell(run, taken)
 
 
-async def _take_in(run: Run, stream: Iterable[bytes], report: Callable[[Taken], None]) -> Taken:
+async def _take_in(run: Run, lines: Iterable[bytes], report: Callable[[Taken], None]) -> Taken:
     from powermem_cli.moving import Import  # noqa: PLC0415
     from powermem_cli.providers import create_embedder  # noqa: PLC0415
     from powermem_cli.stores import create_store  # noqa: PLC0415
@@ -57,17 +60,17 @@ async def _take_in(run: Run, stream: Iterable[bytes], report: Callable[[Taken], 
     store = create_store(config.vector_store.provider, config.vector_store.options)
     try:
         await store.open(embedder.model)
-        return await Import(store, embedder, report).run(stream)
+        return await Import(store, embedder, report).run(lines)
     finally:
         await store.close()
         await embedder.close()
 
 
 @contextmanager
-def _opened(file: str, stdin: Any) -> Iterator[Iterable[bytes]]:
-    """The lines of the export."""
+def _opened(file: str, stdin: Any) -> Iterator[tuple[Iterable[bytes], int | None]]:
+    """The lines of an export, and their bytes if that is known. Raises UsageError, before there is a store, for what is none."""
     if file == "-":
-        yield stdin.buffer
+        yield _begun(stdin.buffer, "the standard input", "records of other programs: powermem add -"), None
         return
     try:
         stream = open(file, "rb")  # noqa: PTH123, SIM115
@@ -77,9 +80,34 @@ def _opened(file: str, stdin: Any) -> Iterator[Iterable[bytes]]:
         if stream.peek(4).startswith(b"PAR1"):
             from powermem_cli.parquet import lines_of  # noqa: PLC0415 - an extra
 
-            yield lines_of(Path(file))
+            yield lines_of(Path(file)), None
+        elif stream.peek(2).startswith(GZIP):
+            raise UsageError(f"{file} is compressed", hint=f"gunzip -c {shlex.quote(file)} | powermem import -")
         else:
-            yield stream
+            hint = f"records of other programs: powermem add --file {shlex.quote(file)}"
+            yield _begun(stream, file, hint), Path(file).stat().st_size
+
+
+def _begun(stream: IO[bytes], name: str, hint: str) -> Iterable[bytes]:
+    """All lines, of which the first was looked at."""
+    from powermem_cli.exchange import HEAD, decoded, head_of  # noqa: PLC0415 - `--help` does without
+
+    try:
+        first = stream.readline(LONGEST_HEAD)
+    except OSError as error:
+        raise UsageError(f"{name} can't be read: {error.strerror}") from error
+    try:
+        kind = decoded(first)
+    except InvalidInput:
+        kind = {}
+    if kind.get("type") != HEAD:
+        nothing = ": it is empty" if not first else ""
+        raise InvalidInput(f"{name} is no export of powermem{nothing}", hint=hint)
+    try:
+        head_of(kind)
+    except InvalidInput as error:
+        raise InvalidInput(f"{name}: {error.message}", hint=error.hint) from error
+    return chain((first,), stream)
 
 
 def tell(run: Run, taken: Taken) -> Exit | None:
@@ -93,9 +121,14 @@ def tell(run: Run, taken: Taken) -> Exit | None:
     if run.form != "auto":
         run.write_json(_as_json(taken, code))
     else:
+        entries = "entry" if taken.records == 1 else "entries"
         counts = (
             *(("added", taken.added), ("there already", taken.there), ("in conflict", taken.conflicting)),
-            *(("expired", taken.expired), ("rejected", taken.rejected), ("ledger and history", taken.records)),
+            *(
+                ("expired", taken.expired),
+                ("rejected", taken.rejected),
+                (f"{entries} of ledger and history", taken.records),
+            ),
         )
         run.note(", ".join(f"{number:,} {what}" for what, number in counts if number) or "nothing to import")
     return code

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.completion import complete_job
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import DryRun
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.session import Run, counted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +98,7 @@ def forget(run: Run, name: Name, dry_run: DryRun = False) -> Exit | None:
     from powermem_cli.jobs import find_job, forget as forget_job, kept_to_ourselves  # noqa: PLC0415
 
     job = find_job(_folder(run), name)
-    with kept_to_ourselves(job):
+    with kept_to_ourselves(job, only_look=dry_run):
         lost = job.to_retry + job.parked
         details = [str(job.folder)]
         if lost:

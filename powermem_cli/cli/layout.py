@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -21,6 +22,10 @@ _NO_BREAK: Final = "\xa0"
 class Command(TyperCommand):
     """A command whose options stand under the headings they were given, and its examples before them."""
 
+    def get_help(self, ctx: Any) -> str:
+        ctx.terminal_width = _narrow()
+        return super().get_help(ctx)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
@@ -33,7 +38,7 @@ class Command(TyperCommand):
         shared = groups.pop(EVERYWHERE, [])
         _write_options(groups, formatter)
         if shared:
-            with formatter.section(f"{EVERYWHERE} (powermem --help explains them)"):
+            with formatter.section(f"{EVERYWHERE} (see powermem --help)"):
                 _write_names([names for names, _ in shared], formatter)
 
 
@@ -42,6 +47,10 @@ class Group(TyperGroup):
 
     panels: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Heading → names of commands; without them all stand under one."""
+
+    def get_help(self, ctx: Any) -> str:
+        ctx.terminal_width = _narrow()
+        return super().get_help(ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         ctx.meta[_ALONE] = not args
@@ -62,6 +71,12 @@ class Group(TyperGroup):
             formatter.write_text(f"What a command takes: {ctx.command_path} COMMAND --help")
         else:
             _write_options(_options(self, ctx), formatter)
+
+
+def _narrow() -> int | None:
+    """The width where Typer, which takes help to need 50 columns, has to be told; it leaves two free otherwise."""
+    columns = shutil.get_terminal_size().columns - 2
+    return max(columns, 20) if columns < 50 else None
 
 
 def _write_examples(path: str, formatter: Any) -> None:
@@ -89,7 +104,7 @@ def _write_options(groups: Mapping[str, Sequence[tuple[str, str]]], formatter: A
     for heading, rows in groups.items():
         if rows:
             with formatter.section(heading):
-                formatter.write_dl(rows)
+                formatter.write_dl(rows, col_max=min(30, formatter.width // 2))
 
 
 def _write_names(names: Sequence[str], formatter: Any) -> None:

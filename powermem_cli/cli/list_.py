@@ -7,9 +7,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.options import Selection
+from powermem_cli.cli.session import Run
 from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import UsageError
 
@@ -19,33 +20,27 @@ PAGE = 1000
 @command
 def list_(
     run: Run,
-    user: User = None,
-    agent: Agent = None,
-    run_id: RunId = None,
+    *,
+    selection: Selection,
     limit: Annotated[int, typer.Option("-k", "--limit", metavar="N", min=0, help="At most so many.")] = 50,
     after: Annotated[Optional[str], typer.Option("--after", metavar="ID", help="Go on behind this id.")] = None,
     all_: Annotated[bool, typer.Option("--all", help="All of them, however many.")] = False,
-    where: Where = None,
-    filter_json: FilterJson = None,
-    since: Since = None,
-    until: Until = None,
 ) -> Exit | None:
     """Show memories in the order they were added."""
-    filters = parse_filters(where, filter_json, since, until)
     if after is not None and not after.isdecimal():
         raise UsageError(f"--after takes an id, not {after!r}", hint="the last one that was shown")
-    scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
+    which = {**selection.scope(run), "filters": selection.filters()}
 
     async def pages(memory: Any) -> AsyncIterator[list[dict[str, Any]]]:
         left, last = (None if all_ else limit), after
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            rows = (await memory.get_all(**scope, filters=filters, limit=size, after=last))["results"]
+            rows = (await memory.get_all(**which, limit=size, after=last))["results"]
             yield rows
             if len(rows) < size:
                 return
             last, left = rows[-1]["id"], None if left is None else left - size
-        if last is not None and (await memory.get_all(**scope, filters=filters, limit=1, after=last))["results"]:
+        if last is not None and (await memory.get_all(**which, limit=1, after=last))["results"]:
             run.note(f"there are more; --all shows all, --after {last} goes on from here")
 
     async def work(memory: Any) -> int:
@@ -62,5 +57,5 @@ def list_(
         return number
 
     if not run.with_memory(work, "read"):
-        note_nothing(run, "no memories here", user, where)
+        note_nothing(run, "no memories here", selection.user, selection.where)
     return None

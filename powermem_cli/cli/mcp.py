@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.options import Agent, RunId, User
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 from powermem_cli.errors import ConfigError, UsageError
 
 
@@ -36,6 +37,8 @@ def mcp(
     scope = check_scope(run.user(user), agent, run_id)
     if scope.user_id is scope.agent_id is scope.run_id is None:
         raise UsageError("whose memories may the agent see?", hint="name them: --user, --agent or --run")
+    if run.stdin.isatty():
+        run.note("an agent's program starts this and speaks with it; nobody types here. Ctrl-C ends it")
 
     async def work(memory: Any) -> None:
         await serve(MemoryTools(memory, scope, read_only=read_only))

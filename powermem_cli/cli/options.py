@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Optional
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, Optional
 
 import typer
 
 from powermem_cli.cli.completion import complete_user
 from powermem_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from powermem_cli.cli.session import Run
+    from powermem_cli.stores.base import Where as StoreWhere
 
 SCOPE: Final = "Scope and filters"
 CALLS: Final = "Calls to providers"
@@ -59,7 +64,7 @@ Concurrency = Annotated[
 ]
 Rpm = Annotated[
     Optional[float],
-    typer.Option("--rpm", metavar="N", min=0.001, help="At most so many a minute.", rich_help_panel=CALLS),
+    typer.Option("--rpm", metavar="N", min=0.001, help="At most so many calls a minute.", rich_help_panel=CALLS),
 ]
 Tpm = Annotated[
     Optional[float],
@@ -68,13 +73,53 @@ Tpm = Annotated[
 Retries = Annotated[
     Optional[int],
     typer.Option(
-        "--retries", metavar="N", min=1, help="Calls in all where one fails for now: 6.", rich_help_panel=CALLS
+        "--retries", metavar="N", min=1, help="Calls in all where one fails for now; without, 6.", rich_help_panel=CALLS
     ),
 ]
 DryRun = Annotated[bool, typer.Option("-n", "--dry-run", help="Say what would be done, and do nothing.")]
 IdFile = Annotated[
     Optional[str], typer.Option("-f", "--file", metavar="PATH", help="Ids from a file, one per line; - is stdin.")
 ]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which memories: whose, and under which filters."""
+
+    user: User = None
+    agent: Agent = None
+    run_id: RunId = None
+    where: Where = None
+    filter_json: FilterJson = None
+    since: Since = None
+    until: Until = None
+
+    def scope(self, run: Run) -> dict[str, str | None]:
+        return {"user_id": run.user(self.user), "agent_id": self.agent, "run_id": self.run_id}
+
+    def filters(self) -> dict[str, Any] | None:
+        """Those of the API. Raises UsageError."""
+        return parse_filters(self.where, self.filter_json, self.since, self.until)
+
+    def wanted(self, run: Run) -> StoreWhere:
+        """The same for a store. Raises UsageError, InvalidInput."""
+        from powermem_cli.filters import parse_filter  # noqa: PLC0415 - `--help` does without
+        from powermem_cli.rules import check_scope  # noqa: PLC0415
+        from powermem_cli.stores.base import Where as StoreWhere  # noqa: PLC0415
+
+        return StoreWhere(check_scope(**self.scope(run)), parse_filter(self.filters()))
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often providers are called."""
+
+    rpm: Rpm = None
+    tpm: Tpm = None
+    retries: Retries = None
+
+    def limits(self) -> dict[str, float | None]:
+        return {"rpm": self.rpm, "tpm": self.tpm, "retries": self.retries}
 
 
 def parse_concurrency(text: str) -> int | None:
@@ -130,7 +175,9 @@ def _moment(operator: str, text: str | None, option: str) -> dict[str, str]:
     try:
         return {operator: format_time(parse_moment(text, end=option == "--until"))}
     except ValueError as error:
-        raise UsageError(f"{option}: {error}", hint="7d, 12h, 2026-03-01 or 2026-03-01T09:30:00Z") from None
+        raise UsageError(
+            f"{option}: {str(error).partition(': write')[0]}", hint="7d, 12h, 2026-03-01 or 2026-03-01T09:30:00Z"
+        ) from None
 
 
 def _as_json_scalar(text: str) -> list[Any]:

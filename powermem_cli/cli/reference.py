@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, is_typeddict
 
 _WIDE: Final = 100  # columns; a longer signature has a line for each parameter
 
 
 def entries() -> Iterator[tuple[str, str]]:
-    """(signature, docstring) of every public name, methods behind their class; then the errors as a tree."""
+    """(signature, docstring) of every public name, methods behind their class; then results, and errors as a tree."""
     import powermem_cli  # noqa: PLC0415 - what is explained is loaded for that alone
     from powermem_cli import errors  # noqa: PLC0415
 
     yield "powermem", inspect.getdoc(powermem_cli) or ""
-    for name in powermem_cli.__all__:
-        thing = getattr(powermem_cli, name)
+    public = {name: getattr(powermem_cli, name) for name in powermem_cli.__all__}
+    for name, thing in public.items():
+        if is_typeddict(thing):
+            continue
         yield _signature(name, thing), inspect.getdoc(thing) or ""
         if name == "AsyncMemory":  # those of Memory are the same
             for member, value in _members(thing):
                 yield f"{name}.{_signature(member, value)}", inspect.getdoc(value) or ""
+    for name, thing in public.items():
+        if is_typeddict(thing):
+            yield _fields(name, thing), thing.__doc__ or ""
     yield "powermem_cli.errors", inspect.getdoc(errors) or ""
 
 
@@ -38,6 +43,15 @@ _FOREWORD: Final = (
     "Made of the docstrings: `powermem help api > samples/api.md`. The methods of `AsyncMemory` are awaited; those of\n"
     "`Memory` are the same without `await`."
 )
+
+
+def _fields(name: str, kind: Any) -> str:
+    """The keys of a typed dict, each with the type of its value as it stands in the source; those always there first."""
+    sure = kind.__required_keys__
+    keys = sorted(kind.__annotations__.items(), key=lambda item: item[0] not in sure)
+    types = [(key, getattr(value, "__forward_arg__", value)) for key, value in keys]
+    lines = "".join(f"    {key}: {type_},{'' if key in sure else '  # where there is one'}\n" for key, type_ in types)
+    return f"{name}(\n{lines})"
 
 
 def _members(kind: type) -> list[tuple[str, Any]]:

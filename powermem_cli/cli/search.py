@@ -8,21 +8,10 @@ from typing import Annotated, Any, Literal, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.options import (
-    Agent,
-    FilterJson,
-    Retries,
-    Rpm,
-    RunId,
-    Since,
-    Tpm,
-    Until,
-    User,
-    Where,
-    parse_filters,
-)
-from powermem_cli.cli.session import Run, command, counted, error_as_json
+from powermem_cli.cli.options import Pace, Selection
+from powermem_cli.cli.session import Run, counted, error_as_json
 from powermem_cli.cli.users import note_nothing
 from powermem_cli.errors import PowerMemError, UsageError
 
@@ -46,18 +35,13 @@ def search(
             help='Many questions: {"query", "user_id", "key"} or text, a line each; - is stdin.',
         ),
     ] = None,
-    user: User = None,
-    agent: Agent = None,
-    run_id: RunId = None,
+    *,
+    selection: Selection,
     limit: Annotated[int, typer.Option("-k", "--limit", metavar="N", min=1, help="At most so many.")] = 10,
     threshold: Annotated[
         Optional[float],
         typer.Option("--threshold", metavar="SCORE", min=0.0, max=1.0, help="Only hits with at least this score."),
     ] = None,
-    where: Where = None,
-    filter_json: FilterJson = None,
-    since: Since = None,
-    until: Until = None,
     mode: Annotated[
         Mode, typer.Option("--mode", help="By meaning and words, or by one alone; keyword embeds nothing.")
     ] = "hybrid",
@@ -67,16 +51,13 @@ def search(
         Optional[Layout],
         typer.Option("--format", help="context: a block for a prompt, with the memories fenced as data."),
     ] = None,
-    rpm: Rpm = None,
-    tpm: Tpm = None,
-    retries: Retries = None,
+    pace: Pace,
 ) -> Exit | None:
     """Find the memories that answer a question."""
-    run.calling(rpm=rpm, tpm=tpm, retries=retries)
+    run.calling(**pace.limits())
     run.lay_out(layout)
-    filters = parse_filters(where, filter_json, since, until)
+    filters, scope = selection.filters(), selection.scope(run)
     shared = {"filters": filters, "limit": limit, "threshold": threshold, "mode": mode, "explain": explain}
-    scope = {"user_id": run.user(user), "agent_id": agent, "run_id": run_id}
     if file is not None:
         if query is not None:
             raise UsageError("a question and --file exclude each other")
@@ -91,7 +72,7 @@ def search(
     found = run.with_memory(work, "read")
     _show(run, found["results"], {"query": query, **found})
     if not found["results"]:
-        note_nothing(run, "nothing found", user, where)
+        note_nothing(run, "nothing found", selection.user, selection.where)
     return Exit.NEGATIVE if fail_if_empty and not found["results"] else None
 
 

@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import inspect
 import os
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TextIO, TypeVar
 
-import typer
-
-from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, exit_of, let_go, stop_reason_of
-from powermem_cli.cli.layout import EVERYWHERE
-from powermem_cli.errors import InvariantError, PowerMemError, StoreError, StoreMissing, UsageError
+from powermem_cli.cli.exits import Exit, exit_of, let_go, stop_reason_of
+from powermem_cli.cli.failures import as_ours
+from powermem_cli.errors import PowerMemError, StoreError, StoreMissing, UsageError
 from powermem_cli.output.safe import safe
 
 T = TypeVar("T")
 
 Form = Literal["auto", "json", "jsonl"]
-
-IN_FRONT = "powermem.options"  # where the context keeps the options that stand before the command
-
-_UNWRITABLE = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
-
-
-def global_options(
-    db: Annotated[
-        str | None, typer.Option("--db", metavar="PATH|URL", help="The store to work on.", rich_help_panel=EVERYWHERE)
-    ] = None,
-    env_file: Annotated[
-        str | None,
-        typer.Option("--env-file", metavar="PATH", help="Settings instead of ./.env.", rich_help_panel=EVERYWHERE),
-    ] = None,
-    config: Annotated[
-        str | None,
-        typer.Option("--config", metavar="PATH", help="A JSON or TOML file with settings.", rich_help_panel=EVERYWHERE),
-    ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout.", rich_help_panel=EVERYWHERE)
-    ] = False,
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="One JSON object per line on stdout.", rich_help_panel=EVERYWHERE)
-    ] = False,
-    quiet: Annotated[
-        int,
-        typer.Option(
-            "-q",
-            "--quiet",
-            count=True,
-            show_default=False,
-            help="Say nothing on success; -qq: no errors either.",
-            rich_help_panel=EVERYWHERE,
-        ),
-    ] = 0,
-    verbose: Annotated[
-        int,
-        typer.Option(
-            "-v",
-            "--verbose",
-            count=True,
-            show_default=False,
-            help="Say more; -vv: tracebacks too.",
-            rich_help_panel=EVERYWHERE,
-        ),
-    ] = 0,
-    log_file: Annotated[
-        str | None,
-        typer.Option(
-            "--log-file",
-            metavar="PATH",
-            help="Append what is done, without any text; -vv: every call to a provider.",
-            rich_help_panel=EVERYWHERE,
-        ),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            "--timeout",
-            metavar="SECONDS",
-            min=0.001,
-            help="For one call to a provider: 60, an LLM 120.",
-            rich_help_panel=EVERYWHERE,
-        ),
-    ] = None,
-    yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Answer yes to every question.", rich_help_panel=EVERYWHERE)
-    ] = False,
-) -> None:
-    """The options that every command has; `command` adds them to its signature."""
 
 
 @dataclass
@@ -288,7 +214,7 @@ class Run:
 
     def fail(self, error: Exception) -> Exit:
         """Say what went wrong: on stderr for a person, and in the JSON that was asked for. What to exit with."""
-        ours = _as_ours(error)
+        ours = as_ours(error)
         self.failed_with = ours.code
         code = exit_of(ours)
         self.say_error(ours)
@@ -319,142 +245,3 @@ def error_as_json(error: PowerMemError, code: Exit | None = None) -> dict[str, A
     if code is None:
         return described
     return {"type": "error", **described, "stop_reason": stop_reason_of(error), "exit_code": int(code)}
-
-
-def command(function: Callable[..., Exit | None]) -> Callable[..., None]:
-    """Make a command of `function(run, its own options…)`: adds the global options, opens a Run, sets the exit code.
-
-    This is the only place that catches PowerMemError. Docstring and options stay those of *function*.
-    """
-    # eval_str and not get_type_hints: that one wraps what has the default None once more, up to Python 3.10.
-    shared = inspect.signature(global_options, eval_str=True).parameters
-    own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.name != "run"]
-    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (context, *own, *shared.values())]
-
-    @functools.wraps(function)
-    def wrapper(context: typer.Context, **values: Any) -> None:
-        run = Run(_both(context.meta.get(IN_FRONT, {}), {name: values.pop(name) for name in shared}))
-        raise typer.Exit(int(_logged(run, function.__name__.strip("_"), lambda: function(run, **values))))
-
-    return _with_parameters(wrapper, parameters)
-
-
-def with_global_options(function: Callable[..., None]) -> Callable[..., None]:
-    """*function*, called before any command, also takes the global options and keeps them for that command's Run."""
-    shared = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in inspect.signature(global_options, eval_str=True).parameters.values()
-    ]
-    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    own = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for p in inspect.signature(function, eval_str=True).parameters.values()
-    ]
-
-    @functools.wraps(function)
-    def wrapper(context: typer.Context, **values: Any) -> None:
-        context.meta[IN_FRONT] = {p.name: values.pop(p.name) for p in shared}
-        function(**values)
-
-    return _with_parameters(wrapper, [context, *own, *shared])
-
-
-def _with_parameters(wrapper: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return wrapper
-
-
-def _both(before: Mapping[str, Any], behind: Mapping[str, Any]) -> dict[str, Any]:
-    """Options from before the command and from behind it, where the nearer one counts; -v -v adds up wherever it stands."""
-    together = dict(behind)
-    for name, value in before.items():
-        if isinstance(value, int) and not isinstance(value, bool):
-            together[name] += value
-        else:
-            together[name] = behind[name] or value if isinstance(value, bool) else _nearer(behind[name], value)
-    return together
-
-
-def _nearer(behind: Any, before: Any) -> Any:
-    return before if behind is None else behind
-
-
-def _logged(run: Run, name: str, work: Callable[[], Exit | None]) -> Exit:
-    path = run.options["log_file"]
-    if path is None:
-        return _exit_code(run, work)
-    from powermem_cli.cli.logs import log_end, logging_to  # noqa: PLC0415 - `--help` does without
-
-    try:
-        with logging_to(path, name, verbose=run.verbose):
-            code = _exit_code(run, work)
-            log_end(name, code, run.failed_with)
-            return code
-    except PowerMemError as error:
-        return run.fail(error)
-
-
-def _exit_code(run: Run, work: Callable[[], Exit | None]) -> Exit:
-    try:
-        if run.options["json_"] and run.options["jsonl"]:
-            raise UsageError("--json and --jsonl exclude each other")
-        code = work()
-        run.stdout.flush()
-        return Exit.DONE if code is None else code
-    except BrokenPipeError:
-        die_of_a_closed_pipe()
-        raise
-    except Exception as error:  # noqa: BLE001 - the last resort: whatever nobody foresaw is a bug of ours
-        return run.fail(error)
-
-
-_STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_STARVED_WORDS = ("failed to map segment", "annot allocate memory", "can't start new thread", "no memory left")
-
-
-def _is_starved(error: BaseException | None) -> bool:
-    """Whether the system gave no more files, memory or threads: that may strike anywhere, an import included."""
-    while error is not None:
-        number = getattr(error, "errno", None)
-        if isinstance(error, MemoryError) or number in _STARVED or any(words in str(error) for words in _STARVED_WORDS):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _as_ours(error: Exception) -> PowerMemError:
-    ours: PowerMemError
-    if not isinstance(error, StoreError) and _is_starved(error):
-        words = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        ours = StoreError(
-            f"the system gives no more files, memory or threads: {words}",
-            hint="what was done is kept; allow more (ulimit -a shows the limits), then run the same command again",
-            code="system.limits",
-        )
-        ours.__cause__ = error
-        return ours
-    if isinstance(error, PowerMemError):
-        return error
-    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
-        # Of the streams: everything else is translated where it is opened.
-        ours = StoreError(f"could not write to the standard output: {error.strerror or error}", code="output.io")
-    else:
-        ours = InvariantError(f"{type(error).__name__}: {error}", hint="please report this, with what -vv prints")
-    ours.__cause__ = error
-    return ours
-
-
-def failed_before(error: Exception, arguments: Sequence[str]) -> Exit:
-    """What went wrong when no command had a Run yet: Typer could not read the *arguments*, or could not show help."""
-    run = Run({"json_": "--json" in arguments, "jsonl": "--jsonl" in arguments, "quiet": 0, "verbose": 0})
-    if not isinstance(error, typer.TyperException):
-        return run.fail(error)
-    from powermem_cli.cli.usage_errors import explained  # noqa: PLC0415 - most command lines can be read
-
-    message, hint = explained(error)
-    context = getattr(error, "ctx", None)
-    if context is not None and context.parent is None and arguments[0].startswith("-"):
-        hint = "options of a command stand behind it, as in: powermem list --user anna"
-    return run.fail(UsageError(message, hint=hint))

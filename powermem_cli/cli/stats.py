@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from powermem_cli.cli.options import Agent, FilterJson, RunId, Since, Until, User, Where, parse_filters
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.command import command
+from powermem_cli.cli.options import Selection
+from powermem_cli.cli.session import Run, counted
 from powermem_cli.cli.users import note_nothing
 
 if TYPE_CHECKING:
@@ -17,36 +18,22 @@ NOBODY: Final = "(none)"
 
 
 @command
-def stats(
-    run: Run,
-    user: User = None,
-    agent: Agent = None,
-    run_id: RunId = None,
-    where: Where = None,
-    filter_json: FilterJson = None,
-    since: Since = None,
-    until: Until = None,
-) -> None:
+def stats(run: Run, *, selection: Selection) -> None:
     """Count memories by user, agent and day; its size, tokens spent."""
-    filters = parse_filters(where, filter_json, since, until)
-    scope = (run.user(user), agent, run_id)
-    found = _gathered(run, scope, filters)
+    found = _gathered(run, selection)
     if run.form != "auto":
         run.write_json(found)
         return
     _show(run, found)
     if not found["memories"]:
-        note_nothing(run, "no memories here", user)
+        note_nothing(run, "no memories here", selection.user, selection.where)
 
 
-def _gathered(run: Run, scope: tuple[str | None, ...], filters: Mapping[str, Any] | None) -> dict[str, Any]:
+def _gathered(run: Run, selection: Selection) -> dict[str, Any]:
     from powermem_cli.accounts import as_json, noted  # noqa: PLC0415 - `--help` does without
-    from powermem_cli.filters import parse_filter  # noqa: PLC0415
     from powermem_cli.paths import state_folder  # noqa: PLC0415
-    from powermem_cli.rules import check_scope  # noqa: PLC0415
-    from powermem_cli.stores.base import Where as StoreWhere  # noqa: PLC0415
 
-    which = StoreWhere(check_scope(*scope), parse_filter(filters))
+    which = selection.wanted(run)
 
     async def work(store: Any) -> dict[str, Any]:
         described = await store.describe()
@@ -134,6 +121,7 @@ def _show_days(run: Run, days: list[dict[str, Any]]) -> None:
     """From the first day to the last."""
     from powermem_cli.output.console import width_of  # noqa: PLC0415
     from powermem_cli.output.plot import places_per_column, plot  # noqa: PLC0415
+    from powermem_cli.output.wrap import wrapped  # noqa: PLC0415
     from powermem_cli.stores.base import DAY  # noqa: PLC0415
     from powermem_cli.times import parse_time  # noqa: PLC0415
 
@@ -146,5 +134,5 @@ def _show_days(run: Run, days: list[dict[str, Any]]) -> None:
     each = places_per_column(numbers, width)
     below = (first if first == last else f"{first} to {last}") + (f", {each} days a column" if each > 1 else "")
     most = max(days, key=lambda one: one["memories"])
-    print(f"\nmemories by day (UTC), most on {most['day']}: {most['memories']:,}", file=run.stdout)
-    print(*lines, below, sep="\n", file=run.stdout)
+    above = f"memories by day (UTC), most on {most['day']}: {most['memories']:,}"
+    print("", wrapped(above, width), *lines, wrapped(below, width), sep="\n", file=run.stdout)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, TypeVar
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
-from powermem_cli.cli.session import Run, command, counted
+from powermem_cli.cli.session import Run, counted
 from powermem_cli.errors import UsageError
 
 if TYPE_CHECKING:

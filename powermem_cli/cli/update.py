@@ -6,9 +6,10 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from powermem_cli.cli.command import command
 from powermem_cli.cli.exits import Exit
 from powermem_cli.cli.options import Agent, DryRun, IdFile, Retries, User, given_ids, parse_json, text_of
-from powermem_cli.cli.session import Run, command
+from powermem_cli.cli.session import Run
 from powermem_cli.errors import UsageError
 
 
@@ -56,7 +57,7 @@ def update(
     async def work(memory: Any) -> list[dict[str, Any] | None]:
         return await asyncio.gather(*(changed(memory, one) for one in wanted))
 
-    rows = run.with_memory(work, "write")
+    rows = run.with_memory(work, "read" if dry_run else "write")
     found = [row for row in rows if row is not None]
     missing = [one for one, row in zip(wanted, rows, strict=True) if row is None]
     run.show_done(found, {"results": found, "not_found": missing})

@@ -28,7 +28,7 @@ def explained(error: Any) -> tuple[str, str | None]:
     if found := _NO_COMMAND.match(message):
         return f"there is no command {found[1]!r}", _near(found[1], context.command.list_commands(context), help_line)
     if found := _TOO_MANY.match(message):
-        return f"what is {found[1]!r} for?", f"a text of several words stands in quotes; {help_line}"
+        return f"what is {found[1]!r} for?", "a text of several words stands in quotes"
     if getattr(error, "param", None) is not None and message:
         return _about_value(_name(error.param), message, help_line)
     return _lowered(error.format_message()), help_line

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
-from powermem_cli.output.console import console_for, encodable, is_terminal
+from powermem_cli.output.console import console_for, encodable, is_terminal, width_of
 from powermem_cli.output.safe import safe
+
+_FEW: Final = 4  # columns that are still read when their cells are broken
+_GAP: Final = 2  # between columns
 
 
 def write_cells(
     header: Sequence[str], rows: Sequence[Sequence[Any]], stream: TextIO, environ: Mapping[str, str] = os.environ
 ) -> None:
-    """*header* is for people alone; None is an empty cell."""
+    """*header* is for people alone; None is an empty cell. Where a terminal is too narrow, a row stands one below the other."""
     texts = [
         [encodable("" if cell is None else safe(str(cell), single_line=True), stream) for cell in row] for row in rows
     ]
     if is_terminal(stream):
-        _write_table(header, texts, stream, environ)
+        narrow = len(header) > _FEW and _width([header, *texts]) > width_of(stream, environ)
+        (_write_blocks if narrow else _write_table)(header, texts, stream, environ)
     else:
         stream.write("".join("\t".join(row) + "\n" for row in texts))
         stream.flush()
+
+
+def _width(rows: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, column)) + _GAP for column in zip(*rows, strict=True)) - _GAP
+
+
+def _write_blocks(
+    header: Sequence[str], rows: Sequence[Sequence[str]], stream: TextIO, environ: Mapping[str, str]
+) -> None:
+    for row in rows:
+        _write_table(("", ""), [pair for pair in zip(header, row, strict=True) if pair[1]], stream, environ)
+        print(file=stream)
 
 
 def _write_table(
@@ -30,7 +46,7 @@ def _write_table(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=any(header), header_style="bold")
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(header), header_style="bold")
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from powermem_cli.errors import ConfigError
+from powermem_cli.model import Vector
 from powermem_cli.providers.base import LLM, Embedder, Limits, Reranker
 from powermem_cli.registry import create
 
@@ -54,6 +55,13 @@ def create_embedder(choice_provider: str, options: Mapping[str, Any]) -> Embedde
     from powermem_cli.providers.grouped import GroupedEmbedder  # noqa: PLC0415  only for what is asked by requests
 
     return GroupedEmbedder(made)
+
+
+def built_in_model() -> Callable[[Sequence[str]], list[Vector]]:
+    """What the "local" embedder embeds with, for a process that has no event loop."""
+    from powermem_cli.providers.local import LocalEmbedder  # noqa: PLC0415  only when it is chosen
+
+    return LocalEmbedder().embed_now
 
 
 def request_limits(choice_provider: str, options: Mapping[str, Any]) -> Limits | None:

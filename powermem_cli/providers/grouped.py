@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from powermem_cli.errors import ProviderError, ProviderRefused, ProviderRejected
+from powermem_cli.errors import ProviderBusy, ProviderError, ProviderRefused, ProviderRejected
 from powermem_cli.model import Vector
 from powermem_cli.providers.base import BatchEmbedder, Usage, estimated_tokens
 
@@ -42,7 +42,7 @@ class GroupedEmbedder:
         return self._inner.usage
 
     async def prepare(self) -> None:
-        """Nothing: a request loads nothing."""
+        await self._inner.prepare()
 
     async def embed(self, texts: Sequence[str]) -> list[Vector]:
         """One vector per text, in order. Raises ProviderError if one of them got none."""
@@ -185,7 +185,8 @@ class GroupedEmbedder:
         try:
             vectors = await self._inner.embed([wanted.text for wanted in group])
         except ProviderError as error:
-            if isinstance(error, ProviderRefused):  # what waits would only hear the same
+            if isinstance(error, ProviderRefused) or (isinstance(error, ProviderBusy) and error.outage):
+                # What waits would only hear the same.
                 group = [*group, *self._waiting]
                 self._waiting.clear()
             if len(group) == 1 or not _may_be_one_text(error):

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import logging
 import random
 import ssl
 import weakref
-import zlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
-from urllib.parse import quote
 from urllib.request import getproxies
 
 import anyio
 
-from powermem_cli.config import masked
-from powermem_cli.errors import ConfigError, ProviderBusy, ProviderError, ProviderRefused
+from powermem_cli.errors import ProviderBusy, ProviderError, ProviderRefused
 from powermem_cli.providers.address import check_resolved, checked_url, proxy_to
 from powermem_cli.providers.base import Usage, count
+from powermem_cli.providers.body import Unreadable, read_body
+from powermem_cli.providers.keys import Redaction
 from powermem_cli.providers.pace import Pace, Turn
 from powermem_cli.providers.verdict import Asked, bad_response, judge, judge_error_in_success, named_limits
 from powermem_cli.retry import Failure, RetryPolicy, decide
@@ -29,9 +27,6 @@ from powermem_cli.retry import Failure, RetryPolicy, decide
 if TYPE_CHECKING:
     import httpx
 
-LARGEST_BODY: Final = 64 * 1024 * 1024  # bytes, unpacked
-_INFLATION: Final = 200  # unpacked bytes per byte sent; embeddings and prose stay far below
-_UNSUSPECTED: Final = 1024 * 1024  # bytes, unpacked: so little is no bomb
 _CONNECT: Final = 5.0  # seconds
 _HEADERS: Final = {
     "User-Agent": "powermem-cli",
@@ -95,9 +90,10 @@ class Api:
     ) -> None:
         self._url = checked_url(base_url, provider, with_key=key is not None)
         self._with_key = key is not None
-        self._hidden = _hidden_forms(key) if key else {}
+        redaction = Redaction(key)
+        self._redacted = redaction.of
         self._headers = {**_HEADERS, **(headers or {})}
-        self._asked = Asked(provider, model, self._url, masked(key) if key else "", rate_limits)
+        self._asked = Asked(provider, model, self._url, redaction.shown, rate_limits)
         self._transport = transport
         self._pace = Pace(
             provider,
@@ -211,8 +207,8 @@ class Api:
 
     async def _answer(self, response: httpx.Response, read: Callable[[Any], Answer]) -> Answer | Failure:
         try:
-            body = self._redacted(await _body(response))
-        except _Unreadable as error:
+            body = self._redacted(await read_body(response.headers, response.aiter_raw()))
+        except Unreadable as error:
             if response.is_success:
                 return bad_response(self._asked, str(error))
             body = b""
@@ -285,12 +281,6 @@ class Api:
         """Of the HTTP library, which quotes what it could not read."""
         return self._redacted(str(error).encode()).decode("utf-8", "replace") or type(error).__name__
 
-    def _redacted(self, answered: bytes) -> bytes:
-        """*answered* without our key, which some servers repeat."""
-        for secret, shown in self._hidden.items():
-            answered = answered.replace(secret, shown)
-        return answered
-
 
 class _Connection:
     """A client and the event loop it belongs to; it ends with close, with its owner or with the loop.
@@ -345,60 +335,21 @@ class _Connection:
             loop.call_soon_threadsafe(lambda: loop.create_task(cls._end(client)))
 
 
-def _verification(url: str) -> ssl.SSLContext | bool:
+def load() -> None:
+    """Import what the first call would wait for; in any thread."""
+    import httpx  # noqa: PLC0415
+
+    httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # it imports the rest when it is made
+
+
+def _verification(url: str) -> ssl.SSLContext:
     """How certificates are checked. To read those of all authorities takes 50 ms, which is left out where nothing is
     encrypted: should something be after all, no certificate is accepted.
     """
+    import httpx  # noqa: PLC0415
+
     encrypted = any(address.startswith("https:") for address in (url.lower(), *getproxies().values()))
-    return encrypted or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-
-
-class _Unreadable(Exception):
-    """A body that is too large or not what its headers say."""
-
-
-async def _body(response: httpx.Response) -> bytes:
-    """The body, unpacked bit by bit so that a small answer cannot become a huge one."""
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding not in {"", "identity", "gzip", "x-gzip", "deflate"}:
-        raise _Unreadable(f"answered in the encoding {encoding!r}")
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > LARGEST_BODY:
-        raise _Unreadable(f"answered with far too much: {int(declared):,} bytes")
-    inflate = zlib.decompressobj(47) if "g" in encoding or encoding == "deflate" else None
-    parts, received, size = [], 0, 0
-    async for chunk in response.aiter_raw():
-        received += len(chunk)
-        most = min(LARGEST_BODY, max(_UNSUSPECTED, received * _INFLATION))
-        try:
-            part = inflate.decompress(chunk, most + 1 - size) if inflate else chunk
-        except zlib.error as error:
-            raise _Unreadable("answered with broken gzip") from error
-        size += len(part)
-        if size > most:
-            raise _Unreadable(f"answered with far too much: {size:,} bytes so far")
-        parts.append(part)
-    if inflate and received and not inflate.eof:
-        raise _Unreadable("answered with half a gzip")
-    return b"".join(parts)
-
-
-def _hidden_forms(key: str) -> dict[bytes, bytes]:
-    """The forms in which a key could come back in an answer → what stands there instead."""
-    shown = masked(key).encode()
-    raw = key.encode()
-    forms = {raw, quote(key, safe="").encode(), base64.b64encode(raw), base64.urlsafe_b64encode(raw)}
-    return dict.fromkeys(forms, shown)
-
-
-def checked_key(key: str | None, provider: str) -> str | None:
-    """*key* as it can stand in a header; None if there is none. Raises ConfigError that does not show it."""
-    if key is None or not key.strip():
-        return None
-    key = key.strip()
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(
-            f"the api_key of {provider} holds a character that no key has (a blank, a line break, a quotation mark?)",
-            code="config.key",
-        )
-    return key
+    context = httpx.create_ssl_context() if encrypted else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # What Python sets of itself differs between systems.
+    context.minimum_version = max(context.minimum_version, ssl.TLSVersion.TLSv1_2)
+    return context

@@ -65,6 +65,10 @@ class LocalEmbedder:
 
         return await run_sync(lambda: self._model().embed(texts))
 
+    def embed_now(self, texts: Sequence[str]) -> list[Vector]:
+        """`embed` where there is no event loop. Raises ConfigError."""
+        return self._model().embed(texts)
+
     async def embed_each(self, texts: Sequence[str]) -> list[Vector | ProviderError]:
         """As embed: there is no text that it refuses."""
         return [*await self.embed(texts)]

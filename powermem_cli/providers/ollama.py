@@ -52,6 +52,9 @@ class OllamaLLM(RemoteLLM):
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in messages],
             "stream": False,
+            # What does not fit is refused, and then read in parts; else the beginning would be dropped without a word.
+            "truncate": False,
+            "shift": False,
             "format": "json" if json else None,
             "options": {name: value for name, value in settings.items() if value is not None},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
+from powermem_cli.errors import ProviderError
 from powermem_cli.model import Message
 from powermem_cli.providers.http import Answer
 from powermem_cli.providers.remote import RemoteEmbedder, RemoteLLM, Vendor, in_order, tokens_named
@@ -21,6 +22,7 @@ OPENROUTER: Final = Vendor(name="openrouter", base_url="https://openrouter.ai/ap
 VLLM: Final = Vendor(name="vllm", base_url="http://localhost:8000/v1", needs_key=False)
 AZURE: Final = Vendor(name="azure", base_url=None, key_header="api-key")
 """*base_url* is `https://NAME.openai.azure.com/openai/v1`, *model* the name of a deployment."""
+_BROKEN_OFF: Final = {"error", "abort", "insufficient_system_resource"}  # of OpenRouter, vLLM and DeepSeek
 
 
 class CompatibleEmbedder(RemoteEmbedder):
@@ -105,6 +107,8 @@ class CompatibleLLM(RemoteLLM):
         message, reason = choice["message"], choice.get("finish_reason")
         if reason == "length":
             raise self.cut(reason)
+        if reason in _BROKEN_OFF:
+            raise ProviderError(f"the answer broke off ({reason})", provider=self.vendor.name)
         if reason == "content_filter" or message.get("refusal"):
             raise self.withheld(message.get("refusal") or reason)
         usage = answer.get("usage")

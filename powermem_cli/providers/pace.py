@@ -18,6 +18,7 @@ from powermem_cli.retry import Failure, backoff
 
 PATIENCE: Final = 300.0  # seconds a provider may be down, or refuse every call, before it is given up
 _TRANSIENT: Final = {"provider.unreachable", "provider.timeout", "provider.unavailable"}
+_REFUSED_BY_NOW: Final = 1.5  # times what a refusal just took: by then another would have come
 _SOON: Final = 1e-6  # seconds; a shorter wait is only rounding, and a timer for it could fire for ever
 
 Kind = Literal["calls", "tokens"]
@@ -251,8 +252,8 @@ class Pace:
 
         It said so when it let the call in: what went out since is not in it, and neither is what was refilled since.
         """
-        if limit <= remaining or reset <= 0:
-            return
+        if limit <= remaining or not 0 < reset <= (limit - remaining) * self._patience:
+            return  # the limit of a day, or no duration at all: a refusal says what is to be done
         per_second, now = (limit - remaining) / reset, self._clock()
         since = max(0, self._granted - turn.number) if kind == "calls" else 0
         level = min(limit, remaining + (now - turn.started) * per_second - since)
@@ -288,11 +289,18 @@ class Pace:
 
     def _looking_again(self) -> bool:
         """Whether a call is out to see if the calls are let in again: one is enough."""
-        return self._cool_down.in_a_row > 1 and self._under_way_since(self._cool_down.begun) > 0
+        return self._cool_down.in_a_row > 1 and any(turn.started >= self._cool_down.begun for turn in self._in_flight)
 
-    def _under_way_since(self, then: float, before: float = math.inf) -> int:
-        """How many calls that went out since *then*, before the one of that number, have not been answered yet."""
-        return sum(turn.started >= then and turn.number < before for turn in self._in_flight)
+    def _let_in_before(self, refused: Turn, now: float, *, told: bool) -> int:
+        """How many that went out since the last refusal, before this one, wait for their answer: they were let in.
+
+        Unless the provider says how long to wait, that has to be seen: a refusal of theirs would be here by now.
+        """
+        least = 0.0 if told else _REFUSED_BY_NOW * (now - refused.started)
+        return sum(
+            turn.started >= self._cool_down.begun and turn.number < refused.number and now - turn.started >= least
+            for turn in self._in_flight
+        )
 
     def _grant(self, turn: Turn, now: float) -> None:
         self._granted += 1
@@ -336,7 +344,7 @@ class Pace:
         cool_down = self._cool_down
         self._granted -= 1  # it was not let in
         if turn.started >= cool_down.begun:
-            let_in = cool_down.got_through + self._under_way_since(cool_down.begun, before=turn.number)
+            let_in = cool_down.got_through + self._let_in_before(turn, now, told=failure.retry_after is not None)
             if let_in or cool_down.since is None:
                 cool_down.begin_again(now)
                 if not self._learned.refused(now, let_in):

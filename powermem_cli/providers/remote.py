@@ -11,11 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
-from powermem_cli.errors import ConfigError, EmbedderMismatch, ProviderError, ProviderRefused, ProviderRejected
+from powermem_cli.errors import (
+    ConfigError,
+    EmbedderMismatch,
+    KeyMissing,
+    ProviderError,
+    ProviderRefused,
+    ProviderRejected,
+)
 from powermem_cli.model import Message, Vector
 from powermem_cli.providers import options
 from powermem_cli.providers.base import Completion, Limits, Usage, estimated_tokens
-from powermem_cli.providers.http import Answer, Api, Call, Transport, checked_key
+from powermem_cli.providers.http import Answer, Api, Call, Transport, load
+from powermem_cli.providers.keys import checked_key
 from powermem_cli.providers.pace import PATIENCE, Window
 from powermem_cli.retry import RetryPolicy
 from powermem_cli.variables import VARIABLES
@@ -74,11 +82,10 @@ class Remote:
         if model is None or url is None or keyless:
             needed = {"api_key": keyless, "model": model is None, "base_url": url is None}
             missing = [option for option, is_missing in needed.items() if is_missing]
-            raise ConfigError(
-                f"{vendor.name} needs {' and '.join(missing)}",
-                hint=_where_to_set(missing, vendor),
-                code="config.missing",
-            )
+            said, hint = f"{vendor.name} needs {' and '.join(missing)}", _where_to_set(missing, vendor)
+            if missing == ["api_key"]:
+                raise KeyMissing(said, hint=hint)
+            raise ConfigError(said, hint=hint, code="config.missing")
         self._model = model
         self._left_out: set[str] = set()
         self._answered = False
@@ -183,6 +190,12 @@ class RemoteEmbedder(Remote, ABC):
     def most_texts(self) -> int:
         """How many texts one request may hold, if nobody says otherwise."""
         return self.texts_per_request
+
+    async def prepare(self) -> None:
+        """Load what the first request and its answer would wait for; there is no call."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, load)
+        await loop.run_in_executor(None, importlib.import_module, _VECTORS)
 
     @abstractmethod
     def request(self, texts: Sequence[str]) -> tuple[str, _Body]:

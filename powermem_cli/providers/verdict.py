@@ -33,6 +33,7 @@ _SAYS_TOO_LONG = re.compile(
     r"|input length|exceeds? the (?:model|max)",
     re.IGNORECASE,
 )
+_SAYS_EMPTY: Final = "Your credit balance is too low"  # Anthropic's 400 has no code for it
 _AMOUNT = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
 _DURATION = re.compile(_AMOUNT + "(ms|s|m|h|d)")
 # Only a number alone goes without a unit: where each could, a long one could be cut in 2**n ways, and would be.
@@ -67,7 +68,7 @@ def judge(asked: Asked, status: int, headers: Mapping[str, str], body: bytes) ->
     """What an answer that is none of 2xx means. *headers* by lower-case names, *body* as far as it could be read."""
     said = understood(body)
     words = f": {said.message}" if said.message else ""
-    named = said.codes & _QUOTA - asked.rate_limits
+    named = said.codes & _QUOTA - asked.rate_limits or (status == 400 and said.message.startswith(_SAYS_EMPTY))
     if 300 <= status < 400:
         return Failure(_redirected(asked, status, headers))
     if status == 402 or (status in {400, 403, 429} and named):
@@ -75,7 +76,8 @@ def judge(asked: Asked, status: int, headers: Mapping[str, str], body: bytes) ->
     if status == 429:
         error = ProviderBusy(f"too many calls (429){words}", provider=asked.provider, status=429, code="rate.limited")
         return _failure(error, headers, said)
-    if status in {401, 403, 407} or (status == 400 and said.codes & _NO_KEY):
+    is_filtered = bool(said.codes & _FILTERED)
+    if status in {401, 407} or (status == 403 and not is_filtered) or (status == 400 and said.codes & _NO_KEY):
         return Failure(_unauthorized(asked, status, words))
     if (status == 404 or said.codes & _NO_MODEL) and status < 500:
         return Failure(_no_model(asked, status, words))
@@ -84,7 +86,7 @@ def judge(asked: Asked, status: int, headers: Mapping[str, str], body: bytes) ->
     if status in _LATER or headers.get("x-should-retry") == "true":
         error = ProviderBusy(f"no service at the moment ({status}){words}", provider=asked.provider, status=status)
         return _failure(error, headers, said, final=headers.get("x-should-retry") == "false")
-    what = "the provider's filter took offence" if said.codes & _FILTERED else "refused this input"
+    what = "the provider's filter took offence" if is_filtered else "refused this input"
     return Failure(_rejected(asked, "provider.rejected", status, f"{what} ({status}){words}"))
 
 
@@ -122,6 +124,9 @@ def understood(body: bytes) -> Said:
     details = [detail for detail in _list(error.get("details")) if isinstance(detail, dict)]
     names = [error.get(name) for name in ("code", "type", "status")]
     names += [detail.get("reason") for detail in details]
+    metadata = error.get("metadata")
+    if isinstance(metadata, dict) and "flagged_input" in metadata:  # OpenRouter's 403
+        names.append("content_filter")
     message = next((error[name] for name in ("message", "detail", "msg", "error") if error.get(name)), "")
     return Said(
         _shortened(message if isinstance(message, str) else json.dumps(message)),

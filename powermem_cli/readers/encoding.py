@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import shlex
 from typing import Final
 
 from powermem_cli.errors import UsageError
@@ -17,9 +18,10 @@ _MARKS = (  # UTF-32 first: its little-endian mark begins with that of UTF-16
     (codecs.BOM_UTF8, "utf-8"),
 )
 
+_ZIP: Final = b"PK\x03\x04"
 _KINDS = (
     (b"SQLite format 3\0", "an SQLite database"),
-    (b"PK\x03\x04", "a zip archive (or a document that is one)"),
+    (_ZIP, "a zip archive (or a document that is one)"),
     (b"\x28\xb5\x2f\xfd", "Zstandard data"),
     (b"\xfd7zXZ\0", "xz data"),
     (b"BZh91AY&SY", "bzip2 data"),
@@ -53,13 +55,17 @@ def encoding_of(head: bytes, wanted: str | None) -> tuple[str, int]:
     return encoding.replace("utf-8-sig", "utf-8"), 0
 
 
+def _hint(magic: bytes, name: str) -> str:
+    if magic == _ZIP and name != "-":  # as ChatGPT and Claude give it to you
+        return f"of an export of chats: unzip -p {shlex.quote(name)} conversations.json | powermem add - --user ME"
+    return "unpack or export it first"
+
+
 def check_is_text(head: bytes, name: str) -> None:
     """Raises UsageError for a file of a known binary kind, and for one full of control bytes."""
     for magic, kind in _KINDS:
         if head.startswith(magic):
-            raise UsageError(
-                f"{name} looks like {kind}, not like text", hint="unpack or export it first", code="input.binary"
-            )
+            raise UsageError(f"{name} looks like {kind}, not like text", hint=_hint(magic, name), code="input.binary")
     if head[257:262] == b"ustar":
         raise UsageError(f"{name} looks like a tar archive, not like text", hint="unpack it first", code="input.binary")
     sample = _HOLE.sub(b"", head[:SAMPLE])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from powermem_cli.errors import InvalidInput
 from powermem_cli.model import Rejected, Source
@@ -52,7 +52,7 @@ class Faults:
         """The line and column after *before*, which begins at *source*; and the byte."""
         lines = before.count("\n")
         column = len(before) - before.rfind("\n") if lines else (source.column or 1) + len(before)
-        place = replace(source, line=source.line + lines, column=column, lines=source.lines - lines)
+        place = source._replace(line=source.line + lines, column=column, lines=source.lines - lines)
         return place, source.byte + self.measure(before.encode())
 
 

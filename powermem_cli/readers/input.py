@@ -14,9 +14,16 @@ from powermem_cli.model import Record, Rejected, Source
 from powermem_cli.readers.base import CHUNK, FORMATS, Position, Reading, target_of
 from powermem_cli.readers.encoding import SAMPLE, check_is_text, encoding_of, is_exact
 from powermem_cli.readers.faults import Faults
-from powermem_cli.readers.lines import Lines
+from powermem_cli.readers.lines import Line, Lines
 from powermem_cli.readers.sniff import find_format
 from powermem_cli.readers.source import GZIP_MAGIC, ByteSource, FileBytes, Inflated, Transcoded
+
+Ahead = Callable[[str, Iterable[Line]], Iterable[tuple[Line, Record | None]]]
+"""The lines of a name, each with the Record it is where somebody has made it already."""
+
+
+def _nothing_ahead(_name: str, lines: Iterable[Line]) -> Iterator[tuple[Line, Record | None]]:
+    return ((line, None) for line in lines)
 
 
 class Input:
@@ -45,6 +52,8 @@ class Input:
         how = FORMATS[self.format]
         self.growing = file.size is not None and not piped
         self.resumable = self.growing and not is_gzip and how.cut != "json" and is_exact(self.encoding)
+        self.in_lines = how.cut == "jsonl" and not is_gzip
+        self.ahead: Ahead = _nothing_ahead
         self.start = start if self.resumable and start is not None and start.byte > mark else None
         self.unfinished: Source | None = None
         self._check_user()

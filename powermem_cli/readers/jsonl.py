@@ -22,7 +22,10 @@ class Reader:
         name, faults, lines = self._input.name, self._input.faults, self._lines
         make = RecordMaker(self._input.reading).make
         item: Record | Rejected
-        for raw, byte, line, size, state in lines:
+        for (raw, byte, line, size, state), made in self._input.ahead(name, lines):
+            if made is not None:
+                yield made
+                continue
             source = Source(name, line, byte, None, 1 if state == WHOLE else lines.line - line)
             if state > LAST:
                 yield broken_off(state, raw, lines.trouble, source, size)

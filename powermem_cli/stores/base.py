@@ -209,8 +209,10 @@ TYPICAL_LENGTH: Final = 16.0
 
 
 def brevity(length: int) -> float:
-    """What BM25 (k1 = 1.2, b = 0.75) makes of a memory's length in distinct terms: 1 at the typical length."""
-    return 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / TYPICAL_LENGTH))
+    """What BM25 (k1 = 1.2, b = 0.75) makes of a memory's length in distinct terms: 1 at the typical length, and no more
+    for a shorter one, or two words would be better than the sentence that answers.
+    """
+    return min(1.0, 2.2 / (1 + 1.2 * (0.25 + 0.75 * length / TYPICAL_LENGTH)))
 
 
 class Snapshot(Protocol):
@@ -321,6 +323,6 @@ class Store(Protocol):
 
     async def describe(self) -> dict[str, Any]:
         """For a person who looks after it: engine, version, place (no password), schema, model, dims, memories,
-        indexes (those in use for vectors), bytes.
+        indexes (those in use where they are many), bytes.
         """
         ...

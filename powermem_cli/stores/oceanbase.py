@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from powermem_cli.errors import ConfigError, StoreError
-from powermem_cli.model import Vector
+from powermem_cli.model import Scope, Vector
 from powermem_cli.stores.attempts import Conflict, until_done
 from powermem_cli.stores.base import EVERYTHING, Where
 from powermem_cli.stores.oceanbase_pool import Pool
@@ -22,7 +22,8 @@ from powermem_cli.stores.oceanbase_sql import (
     history_statement,
     table_statements,
 )
-from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
+from powermem_cli.stores.server import SCHEMA, check_collection, check_port, check_schema
+from powermem_cli.stores.server_search import ServerSearch
 from powermem_cli.stores.server_tables import Names, ServerTables, Session
 from powermem_cli.stores.sql_where import Statement
 
@@ -51,15 +52,22 @@ METRICS: Final = {
 }
 
 INDEX: Final = "nearest_"
+WORDS: Final = "words_"
+WORDS_OPTIONS: Final = "WITH PARSER space PARSER_PROPERTIES=(min_token_size=1, max_token_size=84)"
+COUNTED: Final = 20_000  # memories; of more, a sample tells how many hold a term
+SLICES: Final = 10
+SLICE: Final = 300  # memories
 INDEXES: Final = {"HNSW": "type=hnsw, lib=vsag", "IVF_FLAT": "type=ivf_flat, lib=ob, nlist={lists}", "NONE": None}
 
 
-class OceanBaseStore(ServerStore[Pool]):
+class OceanBaseStore(ServerSearch[Pool]):
     """A store in the tables *collection_name*… of an OceanBase database (MySQL mode, 4.3.5 or later).
 
     *connection_args*: host, port, user, password, db_name, or unix_socket. The database is made when it is missing.
     *index_type* (HNSW, IVF_FLAT, none) and *vidx_metric_type* say what `optimize` builds.
     """
+
+    LENGTH = "length"
 
     def __init__(
         self,
@@ -79,6 +87,7 @@ class OceanBaseStore(ServerStore[Pool]):
             Names(*(f"`{collection_name}{part}`" for part in ("", "_ledger", "_meta", "_history", "_lanes"))),
             embedding_model_dims,
         )
+        self._has_words = False
 
     async def _connect(self) -> Pool:
         options = dict(self._target)
@@ -114,7 +123,7 @@ class OceanBaseStore(ServerStore[Pool]):
             check_schema(self.place, set(columns), needed, version)
             if version == "1":
                 await self._migrate(session, columns)
-            self._has_index = await self._index_is_there(session)
+            await self._look_for_indexes(session)
             if self._wanted_dims is not None and "embedding" not in columns:
                 await self._add_vectors(session, self._wanted_dims)
 
@@ -143,10 +152,11 @@ class OceanBaseStore(ServerStore[Pool]):
             WHERE table_schema = DATABASE() AND table_name = %(v0)s"""
         return {str(name).lower(): str(kind) for name, kind in await session.rows(sql, (self._prefix,))}
 
-    async def _index_is_there(self, session: Session) -> bool:
-        sql = """SELECT 1 FROM information_schema.statistics
-            WHERE table_schema = DATABASE() AND table_name = %(v0)s AND index_name = %(v1)s"""
-        return bool(await session.rows(sql, (self._prefix, INDEX)))
+    async def _look_for_indexes(self, session: Session) -> None:
+        sql = """SELECT DISTINCT index_name FROM information_schema.statistics
+            WHERE table_schema = DATABASE() AND table_name = %(v0)s"""
+        names = {name for (name,) in await session.rows(sql, (self._prefix,))}
+        self._has_index, self._has_words = INDEX in names, WORDS in names
 
     def _session(self) -> AbstractAsyncContextManager[Session]:
         return self._opened().session()
@@ -164,9 +174,9 @@ class OceanBaseStore(ServerStore[Pool]):
         sizes = {str(name).lower(): int(size or 0) for name, size in await self._rows(sql, ())}
         own = [f"{self._prefix}{part}".lower() for part in ("", "_ledger", "_meta", "_history", "_lanes")]
         async with self._session() as session:
-            self._has_index = await self._index_is_there(session)
+            await self._look_for_indexes(session)
         size = sum(sizes.get(name, 0) for name in own)
-        indexes = [self._index_type] * self._has_index
+        indexes = [self._index_type] * self._has_index + ["FULLTEXT"] * self._has_words
         return {"engine": "oceanbase", "version": str(version), "indexes": indexes, "bytes": size}
 
     def _tables(self, session: Session) -> ServerTables:
@@ -208,33 +218,58 @@ class OceanBaseStore(ServerStore[Pool]):
         kind = INDEXES[self._index_type]
         if kind is None:
             return False
-        if self._has_index and self._index_type == "HNSW":  # it grows with the table; the lists of IVF do not
-            return True
         memories = self.names.memories
-        lists = math.isqrt(await self.count(EVERYTHING))
-        options = f"distance={self._metric_name}, {kind.format(lists=lists)}"
-        statements = [f"DROP INDEX {INDEX} ON {memories}"] if self._has_index else []
-        statements += [f"CREATE VECTOR INDEX {INDEX} ON {memories} (embedding) WITH ({options})"]
-        await self._opened().run_alone([*statements, f"ANALYZE TABLE {memories}"])
+        statements = []
+        if not self._has_index or self._index_type != "HNSW":  # it grows with the table; the lists of IVF do not
+            options = f"distance={self._metric_name}, {kind.format(lists=math.isqrt(await self.count(EVERYTHING)))}"
+            statements += [f"DROP INDEX {INDEX} ON {memories}"] * self._has_index
+            statements += [f"CREATE VECTOR INDEX {INDEX} ON {memories} (embedding) WITH ({options})"]
+        if not self._has_words:
+            statements += [f"CREATE FULLTEXT INDEX {WORDS} ON {memories} (terms) {WORDS_OPTIONS}"]
+        if statements:
+            await self._opened().run_alone([*statements, f"ANALYZE TABLE {memories}"])
+        self._has_words = True
         return True
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
+        total = await self._total(user_id)
+        if user_id is None and total > COUNTED:
+            return await self._sampled(terms, total), total
         statement = self._statement()
-        stands = [f"(terms LIKE {statement.bind(_standing(term))})" for term in terms]
-        of_user = "TRUE" if user_id is None else f"user_id = {statement.bind(user_id.encode())}"
-        sums = [f"COALESCE(SUM(h{number}), 0)" for number in range(len(terms))]
-        each = ", ".join(["1", *(f"{one} AS h{number}" for number, one in enumerate(stands))])
-        memories = self.names.memories
-        # The inner LIMIT keeps the engine from summing over memories that hold none: that takes thrice as long.
-        sql = f"""SELECT {", ".join([f"(SELECT COUNT(*) FROM {memories} WHERE {of_user})", "COUNT(*)", *sums])} FROM
-            (SELECT {each} FROM {memories} WHERE {of_user} AND ({" OR ".join(["FALSE", *stands])}) LIMIT {2**62}) held"""
-        ((total, _, *holding),) = await self._rows(sql, statement.values)
-        return {term: int(number) for term, number in zip(terms, holding, strict=True)}, int(total)
+        condition = statement.where(Where(Scope(user_id)), expired=True)
+        # The LIMIT keeps the engine from summing over memories that hold none: that takes thrice as long.
+        some = f"{self.names.memories} WHERE {condition} AND {self._stands(statement, terms)} LIMIT {2**62}"
+        return (await self._holding(statement, terms, some))[0], total
 
-    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
-        stands = {term: f"(terms LIKE {statement.bind(_standing(term))})" for term in worth}
-        sum_of = " + ".join(f"{stands[term]} * {statement.bind(each)}" for term, each in worth.items())
-        return f"({' OR '.join(stands.values())})", f"({sum_of})", "length"
+    async def _sampled(self, terms: Sequence[str], total: int) -> dict[str, int]:
+        """How many memories hold each term, as slices from all the time there was suggest."""
+        ((first, last),) = await self._rows(f"SELECT MIN(id), MAX(id) FROM {self.names.memories}", ())
+        statement = self._statement()
+        starts = [statement.bind(first + (last - first) * number // SLICES) for number in range(SLICES)]
+        memories = self.names.memories
+        slices = [f"(SELECT terms FROM {memories} WHERE id >= {one} ORDER BY id LIMIT {SLICE})" for one in starts]
+        counts, sampled = await self._holding(statement, terms, f"({' UNION ALL '.join(slices)}) some")
+        return {term: max(1, number * total // sampled) for term, number in counts.items()}
+
+    async def _holding(self, statement: Statement, terms: Sequence[str], source: str) -> tuple[dict[str, int], int]:
+        """In how many of the memories that *source* names each term stands, and how many those are."""
+        each = ", ".join(["1", *(f"{self._holds(statement, term)} AS h{bit}" for bit, term in enumerate(terms))])
+        sums = ", ".join(["COUNT(*)", *(f"COALESCE(SUM(h{bit}), 0)" for bit in range(len(terms)))])
+        ((number, *holding),) = await self._rows(
+            f"SELECT {sums} FROM (SELECT {each} FROM {source}) held", statement.values
+        )
+        return {term: int(one) for term, one in zip(terms, holding, strict=True)}, number
+
+    def _holds(self, statement: Statement, term: str) -> str:
+        return f"(terms LIKE {statement.bind(_standing(term))})"
+
+    def _holds_any(self, statement: Statement, terms: Sequence[str], where: Where) -> str:
+        if self._has_words and where.scope == EVERYTHING.scope:  # else the index of the scope leaves fewer
+            return f"MATCH(terms) AGAINST({statement.bind(' '.join(terms))})"
+        return self._stands(statement, terms)
+
+    def _stands(self, statement: Statement, terms: Sequence[str]) -> str:
+        return f"({' OR '.join(['FALSE', *(self._holds(statement, term) for term in terms)])})"
 
 
 def _target(arguments: Mapping[str, Any]) -> dict[str, Any]:

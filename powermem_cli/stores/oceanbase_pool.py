@@ -207,6 +207,8 @@ def _translated(error: Exception, place: str) -> StoreError:
     code = _code(error)
     if isinstance(error, (asyncio.TimeoutError, TimeoutError)):
         words = "no answer in time"
+    elif code == 2003 and error.__cause__ is not None:  # the driver would say "MySQL server"
+        words = str(error.__cause__)
     else:
         words = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if code in _DUPLICATE:

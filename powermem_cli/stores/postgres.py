@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import struct
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -13,12 +11,20 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 import asyncpg
-import numpy as np
 
-from powermem_cli.errors import ConfigError, StoreBusy, StoreError, StoreFull
+from powermem_cli.errors import ConfigError, StoreBusy
 from powermem_cli.model import Vector
-from powermem_cli.stores.attempts import Conflict, OutcomeUnknown
+from powermem_cli.stores.attempts import OutcomeUnknown
 from powermem_cli.stores.base import Where
+from powermem_cli.stores.postgres_session import (
+    FAILURES,
+    PostgresSession,
+    decoded,
+    drop,
+    encoded,
+    is_lost,
+    translated,
+)
 from powermem_cli.stores.postgres_sql import (
     COLUMNS,
     SINCE_2,
@@ -27,21 +33,20 @@ from powermem_cli.stores.postgres_sql import (
     migration_to_2,
     table_statements,
 )
-from powermem_cli.stores.server import SCHEMA, ServerStore, check_collection, check_port, check_schema
+from powermem_cli.stores.server import SCHEMA, check_collection, check_port, check_schema
+from powermem_cli.stores.server_search import ServerSearch
 from powermem_cli.stores.server_tables import Names, ServerTables, Session
 from powermem_cli.stores.sql_where import Statement
 
 CONNECT_TIMEOUT: Final = 4.0  # seconds
 COMMAND_TIMEOUT: Final = 120.0
 CONNECTIONS: Final = 8
-COUNTED: Final = 100_000  # memories; of more, the planner's estimate is near enough for what a term is worth
+COUNTED: Final = 20_000  # memories; of more, the planner's estimates are near enough for what a term is worth
 INDEX_MEMORY: Final = "512MB"
 INDEX_OPTIONS: Final = "m = 24, ef_construction = 128"  # the engine's own (16, 64) find fewer of the nearest
-LONGEST_FULL: Final = 2000  # dimensions
 FOLDING: Final = ("pg_unicode_fast", "und-x-icu", "pg_c_utf8")
 """Collations that know the lower case of all letters, best first: built in since 18, with ICU, built in since 17."""
 
-_BUSY = {"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300"}
 _SETTINGS = {
     "application_name": "powermem",
     "jit": "off",  # it takes longer than the queries
@@ -51,12 +56,14 @@ _SETTINGS = {
 }
 
 
-class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
+class PostgresStore(ServerSearch["asyncpg.Pool[Any]"]):
     """A store in the tables *collection_name*… of a PostgreSQL database with pgvector.
 
     Where the server is comes as a *dsn* or in parts; what is left out is what libpq would take. Without a *schema*
     the search path decides.
     """
+
+    LENGTH = "cardinality(terms)::float8"
 
     def __init__(
         self,
@@ -109,7 +116,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
             try:
                 with anyio.fail_after(CONNECT_TIMEOUT):
                     await pool.close()
-            except (TimeoutError, *_FAILURES):  # a line that broke unseen
+            except (TimeoutError, *FAILURES):  # a line that broke unseen
                 pool.terminate()
 
     @contextlib.asynccontextmanager
@@ -119,7 +126,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
         try:
             yield connection
         finally:
-            with contextlib.suppress(*_FAILURES):  # a server that says no good-bye
+            with contextlib.suppress(*FAILURES):  # a server that says no good-bye
                 await connection.close(timeout=CONNECT_TIMEOUT)
 
     async def _prepare(self, connection: asyncpg.Connection[Any]) -> None:
@@ -166,7 +173,7 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
 
     async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
         schema = self._vector_schema.strip('"').replace('""', '"')
-        await connection.set_type_codec("vector", schema=schema, encoder=_encoded, decoder=_decoded, format="binary")
+        await connection.set_type_codec("vector", schema=schema, encoder=encoded, decoder=decoded, format="binary")
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[Session]:
@@ -202,14 +209,14 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
             try:
                 yield PostgresSession(connection)
             except BaseException:
-                with anyio.CancelScope(shield=True), contextlib.suppress(*_FAILURES):
+                with anyio.CancelScope(shield=True), contextlib.suppress(*FAILURES):
                     await transaction.rollback()
                 raise
             try:
                 await transaction.commit()
-            except _FAILURES as error:
+            except FAILURES as error:
                 if isinstance(translated(error, self.place), StoreBusy):
-                    _drop(connection)
+                    drop(connection)
                     raise OutcomeUnknown(self.place) from error
                 raise
 
@@ -221,16 +228,16 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
             async with pool.acquire(timeout=CONNECT_TIMEOUT) as connection:
                 try:
                     yield connection
-                except _FAILURES as error:
-                    if _is_lost(error):
-                        _drop(connection)
+                except FAILURES as error:
+                    if is_lost(error):
+                        drop(connection)
                     raise
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except _FAILURES as error:
+        except FAILURES as error:
             raise translated(error, self.place) from error
 
     def _tables(self, session: Session) -> ServerTables:
@@ -265,107 +272,58 @@ class PostgresStore(ServerStore["asyncpg.Pool[Any]"]):
                 await connection.execute(f"SET maintenance_work_mem = '{INDEX_MEMORY}'")
                 if not await self._index_is_valid(connection):  # what a broken attempt left
                     await connection.execute(f"DROP INDEX IF EXISTS {name}")
-                operators = f"{self._vector_schema}.{kind.partition('(')[0].rpartition('.')[2]}_ip_ops"
                 await connection.execute(
                     f"""CREATE INDEX CONCURRENTLY IF NOT EXISTS "{self._prefix}_nearest" ON {self.names.memories}
-                    USING hnsw ((embedding::{kind}) {operators}) WITH ({INDEX_OPTIONS})"""
+                    USING hnsw ((embedding::{kind}) {self._vector_schema}.halfvec_ip_ops) WITH ({INDEX_OPTIONS})"""
                 )
-                await connection.execute(f"ANALYZE {self.names.memories}")  # or one user's are looked for among all
+                # Or one user's are looked for among all, and what an index names is looked at to see whether it is there.
+                await connection.execute(f"VACUUM (ANALYZE) {self.names.memories}")
         return True
 
     async def _index_is_valid(self, connection: asyncpg.Connection[Any]) -> bool:
-        sql = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)"
-        return bool(await connection.fetchval(sql, self._name("_nearest")))
+        """One of an earlier version, over numbers of 32 bits, is none."""
+        sql = "SELECT indisvalid AND pg_get_indexdef(indexrelid) LIKE '%halfvec%' FROM pg_index"
+        return bool(await connection.fetchval(f"{sql} WHERE indexrelid = to_regclass($1)", self._name("_nearest")))
 
     def _indexed_type(self, dims: int) -> str:
-        """The index takes 2,000 numbers of 32 bits, or 4,000 of 16: they only name candidates."""
-        return f"{self._vector_schema}.{'vector' if dims <= LONGEST_FULL else 'halfvec'}({dims})"
+        """Numbers of 16 bits: half the memory, up to 4,000 dimensions; they only name candidates."""
+        return f"{self._vector_schema}.halfvec({dims})"
 
     @property
     def _operator(self) -> str:
         return f"OPERATOR({self._vector_schema}.<#>)"
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
+        total, known = await self._estimated(terms) if user_id is None else (0, {})
         statement = self._statement()
         of_user = "TRUE" if user_id is None else f"user_id = {statement.bind(user_id)}"
-        memories = self.names.memories
-        total = f"(SELECT count(*) FROM {memories} WHERE {of_user})"
-        if user_id is None:
-            total = f"""(SELECT CASE WHEN reltuples > {COUNTED} THEN reltuples::bigint ELSE {total} END
-                FROM pg_class WHERE oid = to_regclass({statement.bind(memories)}))"""
-        holding = [
-            f"(SELECT count(*) FROM {memories} WHERE terms @> ARRAY[{statement.bind(term)}] AND {of_user})"
-            for term in terms
-        ]
-        ((number, *counts),) = await self._rows(f"SELECT {', '.join([total, *holding])}", statement.values)
-        return dict(zip(terms, counts, strict=True)), number
+        holding = f"SELECT count(*) FROM {self.names.memories} WHERE terms @> ARRAY[asked.term] AND {of_user}"
+        counted = statement.bind([term for term in terms if term not in known])
+        sql = f"SELECT term, ({holding}) FROM unnest({counted}::text[]) asked (term)"
+        known |= {term: number for term, number in await self._rows(sql, statement.values)}  # noqa: C416 - no pairs
+        return {term: known[term] for term in terms}, total or await self._total(user_id)
 
-    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
-        parts = [
-            f"({statement.bind(term)} = ANY(terms))::int * {statement.bind(each)}::float8"
-            for term, each in worth.items()
-        ]
-        return f"terms && {statement.bind(list(worth))}::text[]", f"({' + '.join(parts)})", "cardinality(terms)::float8"
+    async def _estimated(self, terms: Sequence[str]) -> tuple[int, dict[str, int]]:
+        """How many memories the planner thinks there are, and how many hold each term that it knows to be frequent.
+        0 and none where they are few enough to be counted, or it has never looked.
+        """
+        sql = """SELECT reltuples, term, share FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+            LEFT JOIN LATERAL (SELECT term, share FROM pg_stats,
+                unnest(most_common_elems::text::text[], most_common_elem_freqs) frequent (term, share)
+                WHERE schemaname = nspname AND tablename = relname AND attname = 'terms' AND term = ANY($2)) f ON TRUE
+            WHERE c.oid = to_regclass($1)"""
+        rows = await self._rows(sql, (self.names.memories, list(terms)))
+        total = int(rows[0][0])
+        if total <= COUNTED:
+            return 0, {}
+        return total, {term: round(total * share) for _, term, share in rows if term is not None}
 
+    def _holds(self, statement: Statement, term: str) -> str:
+        # Not an integer: then what it is multiplied with would be taken for one, too.
+        return f"({statement.bind(term)} = ANY(terms))::int::float8"
 
-class PostgresSession:
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    async def rows(self, sql: str, values: Sequence[Any] = ()) -> list[Sequence[Any]]:
-        return list(await self._connection.fetch(sql, *values))
-
-    async def execute(self, sql: str, values: Sequence[Any] = ()) -> int:
-        status = await self._connection.execute(sql, *values)
-        return int(status.rpartition(" ")[2])
-
-    async def insert(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, key: str = "") -> None:
-        # Not COPY: when the line breaks in the middle of one, the driver forgets an error, and asyncio reports that.
-        marks = ", ".join(f"${number}" for number in range(1, len(columns) + 1))
-        sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})"
-        if key:
-            settings = ", ".join(f"{column} = excluded.{column}" for column in columns)
-            sql += f" ON CONFLICT ({key}) DO UPDATE SET {settings}"
-        await self._connection.executemany(sql, rows)
-
-
-_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, asyncio.TimeoutError)
-
-
-def translated(error: Exception, place: str) -> StoreError:
-    """The driver's error as one of ours."""
-    state = str(getattr(error, "sqlstate", None) or "")
-    words = "no answer in time" if isinstance(error, asyncio.TimeoutError) else str(error) or type(error).__name__
-    if isinstance(error, asyncpg.UniqueViolationError):
-        return Conflict(f"{place}: {words}")
-    if state in _BUSY or _is_lost(error):
-        return StoreBusy(f"{place} can't be reached or is busy: {words}", hint="see that the server runs; try again")
-    if state == "53100":
-        return StoreFull(f"no room left on the server of {place}: {words}", hint="free some space and try again")
-    if state[:2] == "28":
-        return StoreError(f"{place} refuses the login: {words}", hint="check user and password", code="store.auth")
-    if state == "3D000":
-        return StoreError(f"{place}: {words}", hint="createdb makes it", code="store.missing")
-    if state == "42501":
-        return StoreError(f"{place}: {words}", hint="ask the owner of the database", code="store.permission")
-    if state in {"0A000", "58P01"} and "extension" in words:
-        return StoreError(f"{place}: {words}", hint="install pgvector on the server", code="store.extension")
-    return StoreError(f"{place}: {words}")
-
-
-def _is_lost(error: Exception) -> bool:
-    """Whether the connection is gone, or no use any more."""
-    state = str(getattr(error, "sqlstate", None) or "")
-    if state:
-        return state[:2] == "08" or state in {"57P01", "57P02", "57P03"}
-    if isinstance(error, asyncpg.InterfaceError):
-        return "clos" in str(error)  # "connection is closed", "pool is closing": the driver has no class for it
-    return True  # no answer in time, or the driver itself lost its thread
-
-
-def _drop(connection: asyncpg.Connection[Any]) -> None:
-    with contextlib.suppress(asyncpg.InterfaceError):  # the driver has noticed by itself
-        connection.terminate()
+    def _holds_any(self, statement: Statement, terms: Sequence[str], where: Where) -> str:  # noqa: ARG002 - it knows when
+        return f"terms && {statement.bind(list(terms))}::text[]"
 
 
 async def _schema_of_vector(connection: asyncpg.Connection[Any]) -> Any:
@@ -376,15 +334,6 @@ async def _schema_of_vector(connection: asyncpg.Connection[Any]) -> Any:
 
 async def _keep(_: Any) -> None:
     """A connection goes back to the pool as it is: what a transaction sets ends with it."""
-
-
-def _encoded(vector: Vector) -> bytes:
-    """The form pgvector reads: dimensions, two empty bytes, then the numbers, all big-endian."""
-    return struct.pack(">HH", len(vector) // 4, 0) + np.frombuffer(vector, "<f4").astype(">f4").tobytes()
-
-
-def _decoded(value: bytes) -> Vector:
-    return np.frombuffer(value, ">f4", offset=4).astype("<f4").tobytes()
 
 
 def _quoted(name: str) -> str:

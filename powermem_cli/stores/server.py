@@ -1,4 +1,4 @@
-"""What the stores on a database server have in common: the Store protocol over a driver's transactions."""
+"""What the stores on a database server have in common: the Store protocol over a driver's transactions, but searches."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from powermem_cli import times
 from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreCorrupt, StoreError
-from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
+from powermem_cli.model import HistoryEntry, Scope, StoredMemory
 from powermem_cli.stores.attempts import OutcomeUnknown, until_done
 from powermem_cli.stores.base import (
     DAY,
-    EVERYTHING,
-    TYPICAL_LENGTH,
     Applied,
     Delete,
     Grouping,
@@ -26,7 +24,6 @@ from powermem_cli.stores.base import (
     Where,
     Write,
     history_of,
-    rarity,
 )
 from powermem_cli.stores.ids import IdSource, Numbering
 from powermem_cli.stores.server_batch import Batch, Trace, landed
@@ -39,10 +36,6 @@ Pool = TypeVar("Pool")
 
 SCHEMA: Final = 2
 """The version of the tables. A store of a higher one is left alone."""
-
-EXACT_UP_TO: Final = 50_000
-"""Memories a search looks at one by one; if it leaves more of them, the index is asked, when there is one."""
-WORTH_AN_INDEX: Final = 20_000
 
 _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 
@@ -60,8 +53,6 @@ class ServerStore(ABC, Generic[Pool]):
         self._ids = IdSource()
         self._model: str | None = None
         self._meta: dict[str, str] = {}
-        self._has_index = False
-        self._is_large = False
 
     @abstractmethod
     async def _connect(self) -> Pool:
@@ -97,23 +88,6 @@ class ServerStore(ABC, Generic[Pool]):
     @abstractmethod
     async def _prepare_vectors(self, dims: int) -> None:
         """Called before the first vector of a store is written."""
-
-    @abstractmethod
-    async def _build_index(self, dims: int) -> bool:
-        """An index over the vectors, which may take minutes. False if none was wanted."""
-
-    @abstractmethod
-    def _nearest(self, statement: Statement, vector: Vector, where: Where, limit: int, *, exact: bool) -> str:
-        """A statement that gives id and cosine, best first; not *exact*: of the candidates the index names."""
-
-    @abstractmethod
-    async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]: ...
-
-    @abstractmethod
-    def _holding(self, statement: Statement, worth: Mapping[str, float]) -> tuple[str, str, str]:
-        """Of a memory: the condition that it holds one of these terms, the sum of what those it holds are worth,
-        and its number of distinct terms (double precision).
-        """
 
     async def open(self, model: str | None) -> None:
         self._model = model
@@ -257,55 +231,6 @@ class ServerStore(ABC, Generic[Pool]):
         ((memories,),) = await self._rows(f"SELECT count(*) FROM {self.names.memories}", ())
         return known | {"memories": memories} | await self._describe()
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
-        if not vector or limit <= 0:
-            return []
-        if "dims" not in self._meta:  # another process may have stored the first vector
-            await self._read_meta()
-        self._check_dims(self._meta, len(vector) // 4)
-        if "dims" not in self._meta:
-            return []
-        statement = self._statement()
-        sql = self._nearest(statement, vector, where, limit, exact=await self._looks_at_each(where))
-        return [Hit(id, max(-1.0, min(1.0, cosine))) for id, cosine in await self._rows(sql, statement.values)]
-
-    async def _looks_at_each(self, where: Where) -> bool:
-        if not self._has_index:
-            return True
-        if where != EVERYTHING:
-            # The first looks into the index of scopes alone, and nearly always suffices.
-            named = where.scope != EVERYTHING.scope
-            few = named and await self._are_few(Where(where.scope), EXACT_UP_TO, expired=True)
-            return few or await self._are_few(where, EXACT_UP_TO)
-        # Counting takes longer than the search, and the index serves a store that became small just as well.
-        self._is_large = self._is_large or not await self._are_few(where, EXACT_UP_TO)
-        return not self._is_large
-
-    async def optimize(self) -> bool:
-        """Build what makes a search over very many memories quick, best after many were added; it may take minutes.
-
-        False if it is not worth it: there are few, or the configuration wants no index.
-        """
-        self._opened()
-        if "dims" not in self._meta or await self._are_few(EVERYTHING, WORTH_AN_INDEX):
-            return False
-        self._has_index = await self._build_index(int(self._meta["dims"]))
-        return self._has_index
-
-    async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
-        if not terms or limit <= 0:
-            return []
-        counts, total = await self.frequencies(terms, where.scope.user_id)
-        worth = {term: rarity(holding, total) for term, holding in counts.items() if holding}
-        if not worth:
-            return []
-        statement = self._statement()
-        holds, sum_of, length = self._holding(statement, worth)
-        score = f"{sum_of} * 2.2e0 / (1e0 + 1.2e0 * (0.25e0 + 0.75e0 * {length} / {TYPICAL_LENGTH}e0))"
-        sql = f"""SELECT id, {score} AS score FROM {self.names.memories}
-            WHERE {statement.where(where)} AND {holds} ORDER BY score DESC, id LIMIT {statement.bind(limit)}"""
-        return [Hit(id, score) for id, score in await self._rows(sql, statement.values)]
-
     async def _read(self, work: Callable[[ServerTables], Awaitable[T]]) -> T:
         async def attempt() -> T:
             async with self._session() as session:
@@ -315,12 +240,6 @@ class ServerStore(ABC, Generic[Pool]):
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Sequence[Any]]:
         return await self._read(lambda tables: tables.session.rows(sql, values))
-
-    async def _are_few(self, where: Where, number: int, *, expired: bool = False) -> bool:
-        statement = self._statement()
-        condition = statement.where(where, expired=expired)
-        some = f"SELECT 1 FROM {self.names.memories} WHERE {condition} LIMIT {statement.bind(number + 1)}"
-        return bool((await self._rows(f"SELECT count(*) FROM ({some}) few", statement.values))[0][0] <= number)
 
     def _opened(self) -> Pool:
         if self._pool is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
@@ -18,7 +19,6 @@ from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
 from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
 from powermem_cli.stores.base import (
     DAY,
-    TYPICAL_LENGTH,
     Applied,
     Grouping,
     HistoryRow,
@@ -26,10 +26,9 @@ from powermem_cli.stores.base import (
     Snapshot,
     Where,
     Write,
-    rarity,
 )
 from powermem_cli.stores.sqlite_connection import Connection, read_snapshot
-from powermem_cli.stores.sqlite_counts import Counts
+from powermem_cli.stores.sqlite_counts import Counts, prefix_of
 from powermem_cli.stores.sqlite_file import DAMAGED, Access, settle_file
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_moving import SqliteSnapshot, describe, history, restore
@@ -40,9 +39,6 @@ from powermem_cli.stores.sqlite_rows import (
     meta,
     meta_number,
     mismatch,
-    quoted,
-    user_number,
-    user_prefix,
 )
 from powermem_cli.stores.sqlite_schema import is_current, prepare
 from powermem_cli.stores.sqlite_where import compile_where
@@ -50,14 +46,8 @@ from powermem_cli.stores.sqlite_writer import Writer
 
 T = TypeVar("T")
 
-MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
-POSTINGS_OF: Final = 40  # many memories; what so many hold says little about any of them
-ENOUGH: Final = 50  # hits by keywords; with fewer, what nearly all hold is asked for too
-MOST_RANKED: Final = 2000  # memories whose length is looked up to rank them by keywords
-FEW_PACKS: Final = 16  # that are not worth packing anew, and
-MEMORIES_IN_A_PACK: Final = (
-    512  # of more memories more: large files come in packs of 1,024, single ones in packs of 256
-)
+FEW_PACKS: Final = 16  # that are not worth packing anew, and one more
+ROWS_IN_A_PACK: Final = 512  # for so many rows: large files come in packs of 1,024, single records in packs of 256
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
 DEFAULT_COLLECTION: Final = "memories"
 
@@ -89,6 +79,7 @@ class SqliteStore:
         self._counts = Counts()
         self._writer = Writer(self.path, self._finder)
         self._signatures: Signatures | None = None
+        self._one_at_a_time = threading.Lock()
         self._idle: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turns = asyncio.Semaphore(READERS)  # of that loop
@@ -159,11 +150,9 @@ class SqliteStore:
 
         def work(db: apsw.Connection) -> list[Hit]:
             self._check_kind(db, vector)
-            from powermem_cli.stores.sqlite_signatures import Signatures, nearest  # noqa: PLC0415 - it loads numpy
+            from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
 
-            if self._signatures is None:
-                self._signatures = Signatures()
-            rows = nearest(db, self._signatures, vector, where, limit)
+            rows = nearest(db, self._held(), vector, where, limit)
             if any(distance is None for _, distance in rows):
                 raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
             # Vectors have length 1, so the cosine follows from the distance.
@@ -174,34 +163,16 @@ class SqliteStore:
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
         if not terms or limit <= 0:
             return []
-        condition, values = compile_where(where)
-        user = where.scope.user_id
+        from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
 
         def work(db: apsw.Connection) -> list[Hit]:
-            total, prefix = self._counts.total(db, user), _prefix(db, user)
-
-            def best(held: Mapping[str, int], ranked: int | None) -> list[Any]:
-                if not held:
-                    return []
-                postings = [part for term, n in held.items() for part in (rarity(n, total), quoted(prefix, term))]
-                return list(db.execute(_matching(len(held), condition, ranked), (*postings, *values, limit)))
-
-            if not _narrows(where):  # a filter may leave few of the best
-                most, ranked = max(MOST_POSTINGS, total // POSTINGS_OF), max(MOST_RANKED, limit)
-                counted = self._counts.holding(db, terms, prefix, most + 1)
-                held = _rarest(counted, most)
-                rows = best(held, ranked)
-                # Where the rank ended, those behind it may be what is left: others may have expired.
-                if len(rows) >= min(limit, ENOUGH) or (len(held) == len(counted) and sum(held.values()) <= ranked):
-                    return [Hit(id, score) for id, score in rows]
-            held = {term: number for term, number in self._counts.holding(db, terms, prefix).items() if number}
-            return [Hit(id, score) for id, score in best(held, None)]
+            return [Hit(id, score) for id, score in matching(db, self._counts, self._held(), terms, where, limit)]
 
         return await self._read(work)
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
         def work(db: apsw.Connection) -> tuple[dict[str, int], int]:
-            return self._counts.holding(db, terms, _prefix(db, user_id)), self._counts.total(db, user_id)
+            return self._counts.holding(db, terms, prefix_of(db, user_id)), self._counts.total(db, user_id)
 
         return await self._read(work)
 
@@ -222,8 +193,11 @@ class SqliteStore:
         from powermem_cli.stores.sqlite_scrub import drop_from_indexes  # noqa: PLC0415 - no other work needs it
 
         def work(db: apsw.Connection) -> bool:
-            packs = count(db, "SELECT count(*) FROM signatures", ())
-            if packs <= FEW_PACKS + meta_number(db, "memories") // MEMORIES_IN_A_PACK:
+            memories = meta_number(db, "memories")
+            records = count(db, "SELECT coalesce(max(number), 0) FROM ledger", ())
+            vectors = count(db, "SELECT count(*) FROM signatures", ())
+            hashes = count(db, "SELECT count(*) FROM hashes", ())
+            if vectors <= _few_packs(memories) and hashes <= _few_packs(memories) + _few_packs(records):
                 return False
             drop_from_indexes(db)
             return True
@@ -264,6 +238,15 @@ class SqliteStore:
         from powermem_cli.stores.sqlite_verify import problems  # noqa: PLC0415 - no other work needs it
 
         return await self._read(problems)
+
+    def _held(self) -> Signatures:
+        """One for all connections, each on a thread of its own."""
+        from powermem_cli.stores.sqlite_signatures import Signatures  # noqa: PLC0415 - it loads numpy
+
+        with self._one_at_a_time:
+            if self._signatures is None:
+                self._signatures = Signatures()
+            return self._signatures
 
     def _check_kind(self, db: apsw.Connection, vector: Vector) -> None:
         """Another process may have embedded all memories anew since this store was opened."""
@@ -329,43 +312,5 @@ class SqliteStore:
             )
 
 
-def _narrows(where: Where) -> bool:
-    """Whether a user's memories, or all, are not nearly all that it leaves."""
-    scope = where.scope
-    return any(part is not None for part in (where.filter, where.ids, scope.agent_id, scope.run_id))
-
-
-OF_NOBODY_KNOWN: Final = "x·"  # else it is a number that stands there
-
-
-def _prefix(db: apsw.Connection, user_id: str | None) -> str:
-    """What stands before the terms of that user's memories; of a user who is not known, before none."""
-    if user_id is None:
-        return ""
-    number = user_number(db, user_id)
-    return OF_NOBODY_KNOWN if number is None else user_prefix(number)
-
-
-def _rarest(holding: Mapping[str, int], most: int) -> dict[str, int]:
-    """Of terms and the numbers of memories that hold them those that are worth most, up to *most* together."""
-    some: set[str] = set()
-    postings = 0
-    for term, number in sorted(holding.items(), key=lambda pair: pair[1]):
-        postings += number
-        if postings > most:
-            break
-        some.add(term)
-    return {term: number for term, number in holding.items() if term in some and number}
-
-
-def _matching(terms: int, condition: str, ranked: int | None) -> str:
-    """The statement that adds up, per memory, what its terms are worth: base.py says why each part is there.
-
-    Of more than *ranked* memories only those are ranked whose terms are worth most, the newest of equals.
-    """
-    most = "" if ranked is None else f"ORDER BY worth DESC, id DESC LIMIT {ranked}"
-    each = " UNION ALL ".join(["SELECT rowid AS id, ? AS worth FROM words WHERE words MATCH ?"] * terms)
-    return f"""
-        SELECT m.id, t.worth * 2.2 / (1 + 1.2 * (0.25 + 0.75 * m.length / {TYPICAL_LENGTH})) AS score
-        FROM (SELECT id, sum(worth) AS worth FROM ({each}) GROUP BY id {most}) t CROSS JOIN memories m ON m.id = t.id
-        WHERE {condition} ORDER BY score DESC, m.id LIMIT ?"""
+def _few_packs(rows: int) -> int:
+    return FEW_PACKS + rows // ROWS_IN_A_PACK

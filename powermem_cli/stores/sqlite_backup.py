@@ -38,7 +38,7 @@ async def back_up(store: SqliteStore, path: Path, *, replace: bool) -> int:
 
 
 def copy_pages(db: apsw.Connection, partial: Path) -> None:
-    """Every page as this transaction sees it. The file *partial* is there, and empty. Raises apsw.Error."""
+    """Every page as this transaction sees it. The file *partial* is there, and empty. Raises apsw.Error, StoreFull."""
     db.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # the moment is that of the first look
     copy = apsw.Connection(str(partial), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
@@ -49,6 +49,8 @@ def copy_pages(db: apsw.Connection, partial: Path) -> None:
             while not backup.done:
                 backup.step(PAGES_AT_ONCE)
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, that can be read from a read-only disk
+    except apsw.FullError as error:
+        raise translated(error, partial) from error  # the disk of the copy, which may be another one
     finally:
         copy.close()
 

@@ -10,6 +10,7 @@ from zlib import crc32
 import apsw
 
 from powermem_cli import times
+from powermem_cli.filters import Filter
 from powermem_cli.model import Event, Origin, Scope, Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.base import (
@@ -33,6 +34,7 @@ from powermem_cli.stores.sqlite_rows import (
     ledger_values,
     length_of,
     meta_number,
+    note_bare,
     number_of,
     origin_name,
     whose_mark,
@@ -67,7 +69,8 @@ class Batch:
         self._noted: dict[bytes, LedgerRow] = {}
         self._said: dict[bytes, list[int]] = {}
         """Digest → ids of the memories that this batch has given it."""
-        self._users: list[int | None] = []  # of those in _embeddings
+        self._made: list[tuple[int | None, int]] = []  # whose those in _embeddings are, and when they were made
+        self._bare = False  # whether any has no vector
         self._added = 0
         self._outdated: list[Any] = []
         inserts_only = all(isinstance(change, Insert) for write in writes for change in write.changes)
@@ -84,6 +87,8 @@ class Batch:
         self._finder.keep_digests(self._db, [digest for digest, _ in said], [id for _, id in said])
         if self._added:
             add_to_count(self._db, self._added)
+        if self._bare:
+            note_bare(self._db)
         if self._outdated:
             self._db.executemany("INSERT OR IGNORE INTO outdated VALUES (?)", self._outdated)
             pack_anew_if_worth_it(self._db)
@@ -110,28 +115,36 @@ class Batch:
         return self._update(change) if isinstance(change, Update) else self._delete(change)
 
     def _insert(self, new: Insert) -> tuple[Event, int]:
-        numbers = self._scope_numbers(new.scope)
-        if new.unless_known and (known := self._known_repeat(new, numbers)) is not None:
+        # At once: looked up one by one, thirteen names take as long as all the rest.
+        scope, text, vector, digest, created_at, metadata, unless_known, among = new[:8]
+        id, origin, expires_at, updated_at, terms = new[8:]
+        numbers = self._scopes.get(scope) or self._scope_numbers(scope)
+        if unless_known and (known := self._known_repeat(digest, numbers, among)) is not None:
             return "NONE", known
-        if new.id is not None and self._taken(new.id):
-            return "NONE", new.id
-        id = new.id if new.id is not None else self._fresh_id()
-        if self._held is not None and new.id is not None:
+        if id is None:
+            id = self._fresh_id()
+        elif self._taken(id):
+            return "NONE", id
+        elif self._held is not None:
             self._held.add(id)
-        terms = distinct_terms(new.text) if new.terms is None else new.terms
-        metadata = canonical_json(new.metadata) if new.metadata else None
-        updated_at = new.created_at if new.updated_at is None else new.updated_at
-        row = (id, *numbers, new.text, metadata, new.digest, length_of(terms), new.created_at, updated_at)
-        more = (new.expires_at, None, None) if new.origin is None else (new.expires_at, *self._origin(new.origin))
-        self._memories += (*row, *more, whose_mark(id, *numbers))
-        if new.vector:
-            self._embeddings += (id, new.vector)
-            self._users.append(numbers[0])
-        self._words += (id, indexed_terms(terms, numbers[0]))
+        if terms is None:
+            terms = distinct_terms(text)
+        user, agent, run = numbers
+        place, line = (None, None) if origin is None else self._origin(origin)
+        kept = canonical_json(metadata) if metadata else None
+        changed_at = created_at if updated_at is None else updated_at
+        about = (digest, length_of(terms), created_at, changed_at, expires_at, place, line)
+        self._memories += (id, user, agent, run, text, kept, *about, whose_mark(id, user, agent, run))
+        if vector:
+            self._embeddings += (id, vector)
+            self._made.append((user, created_at))
+        else:
+            self._bare = True
+        self._words += (id, indexed_terms(terms, user))
         self._added += 1
-        self._said.setdefault(new.digest, []).append(id)
+        self._said.setdefault(digest, []).append(id)
         if self._repeats is not None:
-            self._repeats.setdefault((new.digest, numbers), id)
+            self._repeats.setdefault((digest, numbers), id)
         return "ADD", id
 
     def _update(self, change: Update) -> tuple[Event, int]:
@@ -140,7 +153,7 @@ class Batch:
             return "NONE", 0
         if change.unless_known and self._has_twin(change):
             return self._delete(Delete(change.id, change.scope))
-        user, stored = found
+        user, created_at, stored = found
         metadata = stored
         if change.metadata is not None:
             merged = {**(json.loads(stored) if stored else {}), **change.metadata}
@@ -170,8 +183,10 @@ class Batch:
             self._outdated.append((change.id,))
             if change.vector:
                 self._embeddings += (change.id, change.vector)
-                self._users.append(user)
+                self._made.append((user, created_at))
                 self._flush()
+            else:
+                self._bare = True
         return "UPDATE", change.id
 
     def _delete(self, change: Delete) -> tuple[Event, int]:
@@ -207,11 +222,11 @@ class Batch:
         """Which memories may have this digest, as JSON."""
         return json.dumps([*self._finder.holding(self._db, [digest]), *self._said.get(digest, ())])
 
-    def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, str | None] | None:
-        """The user's number and the metadata (JSON) of a memory that this scope may change."""
+    def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, int, str | None] | None:
+        """The user's number, time and metadata (JSON) of a memory that this scope may change."""
         condition, values = compile_where(Where(scope), expired=expired)
-        sql = f"SELECT m.user, json(m.metadata) FROM memories m WHERE m.id = ? AND {condition}"
-        row: tuple[int | None, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
+        sql = f"SELECT m.user, m.created_at, json(m.metadata) FROM memories m WHERE m.id = ? AND {condition}"
+        row: tuple[int | None, int, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
         return row
 
     def _note(
@@ -240,18 +255,19 @@ class Batch:
         _insert(self._db, _WORDS, self._words)
 
     def _flush_rows(self) -> None:
-        vectors = list(zip(self._embeddings[::2], self._users, self._embeddings[1::2], strict=True))
-        self._users.clear()
+        made = zip(self._embeddings[::2], self._made, self._embeddings[1::2], strict=True)
+        vectors = [(id, user, created_at, vector) for id, (user, created_at), vector in made]
+        self._made.clear()
         _insert(self._db, _MEMORIES, self._memories)
         _insert(self._db, _EMBEDDINGS, self._embeddings)
         if vectors:
             self._keep_signs(vectors)
 
-    def _keep_signs(self, vectors: Sequence[tuple[int, int | None, Vector]]) -> None:
+    def _keep_signs(self, vectors: Sequence[tuple[int, int | None, int, Vector]]) -> None:
         """Many at once become a pack; those that come one by one wait until they are many."""
         if len(vectors) < PACKED_AT:
             self._db.executemany(
-                "INSERT OR REPLACE INTO unpacked VALUES (?, ?)", [(id, crc32(vector)) for id, _, vector in vectors]
+                "INSERT OR REPLACE INTO unpacked VALUES (?, ?)", [(id, crc32(vector)) for id, *_, vector in vectors]
             )
             if count(self._db, "SELECT count(*) FROM unpacked", ()) < PACKED_AT:
                 return
@@ -276,15 +292,16 @@ class Batch:
                 found.setdefault((digest, (user, agent, run)), id)  # the ids come in order
         return found
 
-    def _known_repeat(self, new: Insert, numbers: ScopeNumbers) -> int | None:
-        if self._repeats is not None and new.among is None:
-            return self._repeats.get((new.digest, numbers))
+    def _known_repeat(self, digest: bytes, numbers: ScopeNumbers, among: Filter | None) -> int | None:
+        """The first memory of this very scope that says the same, among those."""
+        if self._repeats is not None and among is None:
+            return self._repeats.get((digest, numbers))
         self._flush()
-        condition, values = compile_where(Where(filter=new.among))
+        condition, values = compile_where(Where(filter=among))
         sql = f"""SELECT min(m.id) FROM memories m
             WHERE m.id IN (SELECT value FROM json_each(?)) AND m.digest = ?
             AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
-        row: Any = next(self._db.execute(sql, (self._holding(new.digest), new.digest, *numbers, *values)))
+        row: Any = next(self._db.execute(sql, (self._holding(digest), digest, *numbers, *values)))
         return None if row[0] is None else int(row[0])
 
     def _stored_ids(self) -> set[int]:
@@ -373,8 +390,11 @@ def add_to_count(db: apsw.Connection, number: int) -> None:
 
 
 def never_again(db: apsw.Connection, deleted: int) -> None:
-    """Keep the highest id that was deleted: rows of the ledger may name it, and the clock may be set back."""
-    sql = "INSERT INTO meta VALUES ('highest_deleted', ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"
+    """Keep the highest id that was deleted: rows of the ledger may name it, and the clock may be set back. And that
+    something was: whoever has counted memories counts them again.
+    """
+    sql = """INSERT INTO meta VALUES ('highest_deleted', ?), ('deletions', 1) ON CONFLICT DO UPDATE SET
+        value = CASE name WHEN 'deletions' THEN value + 1 ELSE max(value, excluded.value) END"""
     db.execute(sql, (deleted,))
 
 

@@ -32,7 +32,7 @@ from powermem_cli.stores.sqlite_schema import is_damaged, refuse_foreign
 T = TypeVar("T")
 
 CACHE_KIB: Final = 16 * 1024
-MAPPED: Final = 1 << 30  # bytes of the database a reader may map
+MAPPED: Final = 1 << 33  # bytes of the database a reader may map
 CHECKPOINT_PAGES: Final = 6000  # 48 MB of WAL, then it is moved into the database
 LARGEST_WAL: Final = 64 * 1024 * 1024  # bytes the WAL file is cut back to when it is reset
 

@@ -108,8 +108,14 @@ def pack_anew(db: apsw.Connection) -> None:
         rows = db.execute(sql)
         while some := list(islice(rows, HASHES_IN_A_PACK)):
             hashes, led_to = zip(*some, strict=True)
+            if not all(isinstance(hash, bytes) and len(hash) == HASH_BYTES for hash in hashes):
+                raise apsw.CorruptError("a key of the ledger or a digest is not as it was written")
             _pack(db, kind, _numbers(hashes), led_to)
 
 
 def _pack(db: apsw.Connection, kind: int, hashes: Integers | Sequence[int], rows: Sequence[int]) -> None:
-    Hashes.keep(db, kind, np.array(hashes, "<i8").tobytes(), np.array(rows, "<i8").tobytes())
+    try:
+        numbers = np.array(hashes, "<i8"), np.array(rows, "<i8")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise apsw.CorruptError("a hash that waited to be packed is not as it was written") from error
+    Hashes.keep(db, kind, *(part.tobytes() for part in numbers))

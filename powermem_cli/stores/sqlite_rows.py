@@ -70,6 +70,11 @@ def meta_number(db: apsw.Connection, name: str) -> int:
     return 0 if value is None else _number(value)
 
 
+def note_bare(db: apsw.Connection) -> None:
+    """Keep that some memory may have no vector, so that the packs of vectors do not tell of all."""
+    db.execute("INSERT OR IGNORE INTO meta VALUES ('bare', 1)")
+
+
 def in_chunks(keys: Sequence[Any]) -> Iterator[tuple[str, list[Any]]]:
     """Marks for `IN (…)` and the values for them: filled up with NULLs to a power of two, so that there are few
     different statements and all of them stay prepared.

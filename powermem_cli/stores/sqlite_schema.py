@@ -12,7 +12,8 @@ from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
 from powermem_cli.stores.sqlite_rows import whose_mark
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
-PACKS_SINCE: Final = 3  # schema version
+PACKS_SINCE: Final = 4  # schema version of which packs are as they are now
+WHOSE_SINCE: Final = 3
 
 _VERSION_1: Final = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY) WITHOUT ROWID;
@@ -107,7 +108,12 @@ INSERT INTO ledger (key, content, status, memory_ids, tries, job, at) SELECT * F
 DROP TABLE ledger_by_key;
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
+_VERSION_4: Final = """
+-- When those memories were made (4 bytes each: seconds since 1970), so that a time is looked for without reading them.
+ALTER TABLE signatures ADD COLUMN times BLOB NOT NULL DEFAULT x'';
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """MIGRATIONS[n] takes a store from version n to n + 1. What is released is never edited, only added to."""
 
 
@@ -122,8 +128,9 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
         _check(application, version, tables, path)
         for migration in MIGRATIONS[version:]:
             connection.execute(migration)
-        if 0 < version < PACKS_SINCE:
+        if 0 < version < WHOSE_SINCE:
             _mark_whose(connection)
+        if 0 < version < PACKS_SINCE:
             pack_everything(connection)
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))

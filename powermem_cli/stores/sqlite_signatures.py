@@ -19,11 +19,12 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
+from powermem_cli.errors import StoreBusy
 from powermem_cli.model import Vector
 from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite_packs import Packs
-from powermem_cli.stores.sqlite_rows import NOBODY, user_number
-from powermem_cli.stores.sqlite_where import compile_where
+from powermem_cli.stores.sqlite_rows import NOBODY, meta, note_bare, user_number
+from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, spans_of
 
 CANDIDATES: Final = 400  # whose vectors are compared
 USERS_HELD: Final = 256  # whose rows are held apart
@@ -34,13 +35,15 @@ FEWEST_FINER: Final = 16  # but at least so many times those that are wanted
 
 Ids = npt.NDArray[np.int64]
 Signs = npt.NDArray[np.uint64]
+Seconds = npt.NDArray[np.uint32]
 
 
 class Rows(NamedTuple):
-    """All rows at one moment: ids (n,), users' numbers (n,), signs (dims / 64 rounded up, n)."""
+    """All rows at one moment: ids (n,), users' numbers (n,), seconds since 1970 (n,), signs (dims / 64 rounded up, n)."""
 
     ids: Ids
     users: npt.NDArray[np.uint32]
+    times: Seconds
     signs: Signs
 
     def at(self, which: npt.NDArray[np.intp]) -> Rows:
@@ -48,23 +51,40 @@ class Rows(NamedTuple):
         signs = np.empty((len(self.signs), len(ids)), "<u8")
         for word, into in zip(self.signs, signs, strict=True):  # an index over both axes takes ten times as long
             into[:] = word[which]
-        return Rows(ids, self.users[which], signs)
+        return Rows(ids, self.users[which], self.times[which], signs)
+
+    def among(self, ids: Ids) -> Rows:
+        """Those of these *ids*, which are in ascending order."""
+        places = np.minimum(np.searchsorted(ids, self.ids), len(ids) - 1)
+        return self.at(np.flatnonzero(ids[places] == self.ids))
+
+    def within(self, spans: Sequence[Span]) -> npt.NDArray[np.bool_]:
+        """Which of them may be of one of these times: to the second."""
+        found = np.zeros(len(self.ids), np.bool_)
+        earliest, latest = (self.times.min(), self.times.max()) if len(found) else (1, 0)
+        for start, end in spans:
+            first, last = seconds_of(np.array((start, end - 1)))
+            if first <= latest and last >= earliest:  # March is that of eleven years, and few stores are so old
+                found |= (self.times >= first) & (self.times <= last)
+        return found
 
     def until(self, number: int) -> Rows:
-        return Rows(self.ids[:number], self.users[:number], self.signs[:, :number])
+        return Rows(self.ids[:number], self.users[:number], self.times[:number], self.signs[:, :number])
 
     def and_(self, more: Rows) -> Rows:
         if not len(self.ids):  # and perhaps of another width
             return more
         ids, users = np.concatenate((self.ids, more.ids)), np.concatenate((self.users, more.users))
-        return Rows(ids, users, np.concatenate((self.signs, more.signs), axis=1))
+        times = np.concatenate((self.times, more.times))
+        return Rows(ids, users, times, np.concatenate((self.signs, more.signs), axis=1))
 
 
 class Signatures(Packs):
     """The signs of all vectors of one store."""
 
     table: ClassVar[str] = "signatures"
-    columns: ClassVar[Sequence[str]] = ("ids", "users", "vectors", "signs")
+    columns: ClassVar[Sequence[str]] = ("ids", "users", "vectors", "signs", "times")
+    _model: Any  # that made the vectors
 
     def of(self, db: apsw.Connection) -> Rows:
         """All that this transaction sees. What others added meanwhile may be among it."""
@@ -85,12 +105,25 @@ class Signatures(Packs):
             self._of_users[user] = self._number, held
             return held
 
+    def _refresh(self, db: apsw.Connection) -> None:
+        """Raises StoreBusy if this transaction began before all vectors became those of another model."""
+        made = self._made
+        super()._refresh(db)
+        model = meta(db, "model")
+        if made != self._made or self._model is None:
+            self._model = model
+        elif model != self._model:
+            raise StoreBusy(
+                "the memories were embedded anew while they were searched", hint="run the same command again"
+            )
+
     def _until_now(self) -> Rows:
         return self._held.until(self._number)
 
     def _forget(self) -> None:
         self._number, self._held = 0, _NOTHING
         self._of_users: dict[int, tuple[int, Rows]] = {}
+        self._model = None
 
     def _take(self, values: Sequence[Any]) -> None:
         self._append(_unpacked(*values))
@@ -104,12 +137,14 @@ class Signatures(Packs):
             if len(old.ids):  # nothing may have another width
                 self._append(old)
         new = slice(self._number, number)
-        self._held.ids[new], self._held.users[new], self._held.signs[:, new] = more
+        self._held.ids[new], self._held.users[new], self._held.times[new] = more[:3]
+        self._held.signs[:, new] = more.signs
         self._number = number
 
 
 def _room_for(number: int, width: int) -> Rows:
-    return Rows(np.empty(number, np.int64), np.empty(number, np.uint32), np.empty((width, number), "<u8"))
+    numbers = np.empty(number, np.int64), np.empty(number, np.uint32), np.empty(number, np.uint32)
+    return Rows(*numbers, np.empty((width, number), "<u8"))
 
 
 _NOTHING: Final = _room_for(0, 0)
@@ -123,19 +158,25 @@ def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where,
     condition, values = compile_where(where)
     if where.ids is not None:
         return _compared(db, vector, condition, values)[:limit]
-    user = where.scope.user_id
-    if where.filter is not None or where.scope.agent_id is not None or where.scope.run_id is not None:
+    spans = spans_of(where)
+    if spans is None:
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
         if len(ids) <= CANDIDATES:
             return _compared(db, vector, *_among(ids, condition, values))[:limit]
-        every = held.of(db)
-        rows = every.at(np.flatnonzero(np.isin(every.ids, np.array(ids, np.int64))))
-    elif user is None:
-        rows = held.of(db)
+        rows = rows_of(db, held, where).among(np.sort(np.array(ids, np.int64)))
     else:
-        number = user_number(db, user)
-        rows = _NOTHING if number is None else held.of_user(db, number)
+        rows = rows_of(db, held, where)
+        if spans != EVER and not np.all(within := rows.within(spans)):
+            rows = rows.at(np.flatnonzero(within))
     return _nearest(db, rows, vector, condition, values, limit)
+
+
+def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
+    """All, or those of the user."""
+    if where.scope.user_id is None:
+        return held.of(db)
+    number = user_number(db, where.scope.user_id)
+    return _NOTHING if number is None else held.of_user(db, number)
 
 
 def _nearest(
@@ -213,26 +254,36 @@ def _signs_of(values: npt.NDArray[np.float32]) -> Signs:
     return wide.view("<u8")
 
 
-def _unpacked(ids: bytes, users: bytes, vectors: bytes, signs: bytes) -> Rows:
+def _unpacked(ids: bytes, users: bytes, vectors: bytes, signs: bytes, times: bytes) -> Rows:
     number = len(ids) // 8
-    if len(ids) != 8 * number or not len(users) == len(vectors) == 4 * number or len(signs) % (8 * number or 8):
+    lengths = {len(users), len(vectors), len(times)}
+    if len(ids) != 8 * number or lengths != {4 * number} or len(signs) % (8 * number or 8):
         raise apsw.CorruptError("a pack of signs is not as it was written")
-    return Rows(
-        np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(signs, "<u8").reshape(number, -1).T
-    )
+    of_each = np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(times, "<u4")
+    return Rows(*of_each, np.frombuffer(signs, "<u8").reshape(number, -1).T)
 
 
 # ── written in the transaction that writes the vectors ──
 
 
-def pack(db: apsw.Connection, rows: Sequence[tuple[int, int | None, Vector]]) -> None:
-    """Keep the signs of new (id, user's number, vector)."""
-    ids, users, vectors = zip(*rows, strict=True)
-    values = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
-    whose = np.array([NOBODY if user is None else user for user in users], "<u4")
-    checks = np.array([crc32(vector) for vector in vectors], "<u4")
-    parts = (np.array(ids, "<i8"), whose, checks, _signs_of(values))
+def pack(db: apsw.Connection, rows: Sequence[tuple[int, int | None, int, Vector]]) -> None:
+    """Keep the signs of new (id, user's number, when it was made in microseconds, vector). Raises CorruptError."""
+    ids, users, times, vectors = zip(*rows, strict=True)
+    try:
+        if len(set(map(len, vectors))) > 1:
+            raise ValueError("not all vectors are of one length")
+        values = np.frombuffer(b"".join(vectors), "<f4").reshape(len(rows), -1)
+        whose = np.array([NOBODY if user is None else user for user in users], "<u4")
+        checks = np.array([crc32(vector) for vector in vectors], "<u4")
+        parts = (np.array(ids, "<i8"), whose, checks, _signs_of(values), seconds_of(np.array(times, np.int64)))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise apsw.CorruptError(f"a vector, or whose it is, is not as it was written: {error}") from error
     Signatures.keep(db, *(part.tobytes() for part in parts))
+
+
+def seconds_of(microseconds: npt.NDArray[np.int64]) -> Seconds:
+    """Of moments before 1970 and after 2105 the first and the last there is."""
+    return np.clip(microseconds // 1_000_000, 0, 0xFFFF_FFFF).astype("<u4")
 
 
 def pack_waiting(db: apsw.Connection) -> None:
@@ -243,11 +294,15 @@ def pack_waiting(db: apsw.Connection) -> None:
 
 def pack_anew(db: apsw.Connection) -> None:
     """Pack every vector there is, whatever was packed before."""
-    db.execute("DELETE FROM signatures; DELETE FROM unpacked; DELETE FROM outdated")
+    db.execute(
+        "DELETE FROM signatures; DELETE FROM unpacked; DELETE FROM outdated; DELETE FROM meta WHERE name = 'bare'"
+    )
     _pack_all(db, f"{_SELECT} ORDER BY e.id")
+    if next(iter(db.execute("SELECT 1 FROM memories WHERE id NOT IN (SELECT id FROM embeddings) LIMIT 1")), None):
+        note_bare(db)
 
 
-_SELECT: Final = "SELECT e.id, m.user, e.vector FROM embeddings e JOIN memories m ON m.id = e.id"
+_SELECT: Final = "SELECT e.id, m.user, m.created_at, e.vector FROM embeddings e JOIN memories m ON m.id = e.id"
 
 
 def _pack_all(db: apsw.Connection, select: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta, whose_mark
-from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, signs_of
+from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, seconds_of, signs_of
 from powermem_cli.terms import distinct_terms
 
 HASHES_AT_ONCE: Final = 1024
@@ -109,9 +109,9 @@ def _vectors(db: apsw.Connection) -> Iterator[str]:
     waiting = {id for (id,) in db.execute("SELECT id FROM unpacked")}
     gone = {id for (id,) in db.execute("SELECT id FROM outdated")}
     packed = packs.ids[order]
-    sql = "SELECT m.id, m.user, e.vector FROM memories m LEFT JOIN embeddings e ON e.id = m.id"
+    sql = "SELECT m.id, m.user, m.created_at, e.vector FROM memories m LEFT JOIN embeddings e ON e.id = m.id"
     rows: Any = db.execute(sql)
-    for id, user, vector in rows:
+    for id, user, created_at, vector in rows:
         own = order[np.searchsorted(packed, id) : np.searchsorted(packed, id, "right")]
         if vector is None:
             if id in waiting or (len(own) and id not in gone):
@@ -129,7 +129,10 @@ def _vectors(db: apsw.Connection) -> Iterator[str]:
         elif id not in checks:
             yield f"memory {id}: the signs of its vector are missing"
         elif id not in waiting and not any(
-            packs.users[row] == (user or NOBODY) and packs.signs[:, row].tobytes() == signs_of(vector) for row in own
+            packs.users[row] == (user or NOBODY)
+            and packs.times[row] == (seconds_of(np.array(created_at)) if isinstance(created_at, int) else None)
+            and packs.signs[:, row].tobytes() == signs_of(vector)
+            for row in own
         ):
             yield f"memory {id}: the signs of its vector are not those that were stored"
 

@@ -10,6 +10,7 @@ from powermem_cli.filters import All, Filter, Not, Test, Value
 from powermem_cli.stores.base import Where
 
 Condition = tuple[str, tuple[Any, ...]]
+Span = tuple[int, int]  # microseconds: from the first one up to and without the second
 
 _COLUMNS: Final = {
     "id": "m.id",
@@ -23,6 +24,8 @@ _COLUMNS: Final = {
 _INTEGERS: Final = frozenset({"id", "created_at", "updated_at"})
 _COMPARE: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 NEVER: Final[Condition] = ("0", ())
+EVER: Final = ((times.YEAR_1900, times.YEAR_2200 + 1),)
+MOST_SPANS: Final = 200
 
 
 def compile_where(where: Where, *, expired: bool = False) -> Condition:
@@ -55,6 +58,45 @@ def compile_filter(source: Filter) -> Condition:
         return f"NOT ({sql})", values
     parts = [compile_filter(part) for part in source.parts]
     return _joined(parts, " AND ", "1") if isinstance(source, All) else _joined(parts, " OR ", "0")
+
+
+def spans_of(where: Where) -> tuple[Span, ...] | None:
+    """When the memories of a user, or all, that it leaves were made: EVER if it leaves all; None if it asks for more."""
+    if any(part is not None for part in (where.ids, where.scope.agent_id, where.scope.run_id)):
+        return None
+    return EVER if where.filter is None else _spans(where.filter)
+
+
+def _spans(source: Filter) -> tuple[Span, ...] | None:
+    if isinstance(source, Test):
+        return _span(source)
+    if isinstance(source, Not):
+        return None
+    found: tuple[Span, ...] = EVER if isinstance(source, All) else ()
+    for part in source.parts:
+        more = _spans(part)
+        if more is None:
+            return None
+        if isinstance(source, All):
+            both = [(max(one[0], other[0]), min(one[1], other[1])) for one in found for other in more]
+            found = tuple((start, end) for start, end in both if start < end)
+        else:
+            found += more
+        if len(found) > MOST_SPANS:
+            return None
+    return found
+
+
+def _span(test: Test) -> tuple[Span, ...] | None:
+    value = test.value
+    if test.column != "created_at" or test.op not in _COMPARE or not isinstance(value, int):
+        return None
+    ((first, last),) = EVER
+    if test.op.startswith("g"):
+        first = max(first, value + (test.op == "gt"))
+    else:
+        last = min(last, value + (test.op == "lte"))
+    return ((first, last),) if first < last else ()
 
 
 def _joined(parts: Sequence[Condition], word: str, empty: str) -> Condition:

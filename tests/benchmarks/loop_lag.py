@@ -46,11 +46,26 @@ async def measured(number: int, at_once: int) -> tuple[list[float], float]:
     return late, seconds
 
 
+async def of_nothing(number: int) -> float:
+    """How late the loop is, in ms, when a `gather` starts so many tasks that do nothing: asyncio's own share."""
+
+    async def nothing() -> None:
+        await asyncio.sleep(0)
+
+    started = time.perf_counter()
+    waiting = asyncio.gather(*(nothing() for _ in range(number)))
+    await asyncio.sleep(0)
+    late = (time.perf_counter() - started) * 1000
+    await waiting
+    return late
+
+
 def row(number: int, at_once: int) -> str:
     late, seconds = asyncio.run(measured(number, at_once))
     centiles = statistics.quantiles(late, n=100)
     figures = f"p50 {centiles[49]:.1f}, p99 {centiles[98]:.1f}, most {max(late):.1f} ms"
-    return f"loop lag while {number:,} are added, {at_once:,} at once: {figures} ({number / seconds:,.0f} adds/s)"
+    alone = f"a gather of {at_once:,} that do nothing: {asyncio.run(of_nothing(at_once)):.1f} ms"
+    return f"loop lag while {number:,} are added, {at_once:,} at once: {figures} ({number / seconds:,.0f}/s; {alone})"
 
 
 def main() -> None:

@@ -20,9 +20,12 @@ from hashlib import blake2b
 from pathlib import Path
 from zlib import crc32
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import apsw
 import numpy as np
 from corpus import records, sentences, write_jsonl
+from peak import LAUNCHER, peak_in
 
 from powermem_cli.memory import AsyncMemory
 from powermem_cli.model import Record, Scope
@@ -43,24 +46,25 @@ PROJECT = Path(__file__).parents[2]
 
 
 def powermem(folder: Path, *arguments: str, **settings: str) -> tuple[float, float]:
-    """Runs the program with everything it keeps in *folder*: (seconds, peak MB of memory)."""
+    """Runs the program with everything it keeps in *folder*: (seconds, peak MiB of memory)."""
     places = {"XDG_DATA_HOME": str(folder / "data"), "XDG_STATE_HOME": str(folder / "state")}
     environ = {**os.environ, **places, **settings}
+    peak = folder / "peak"
     started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "powermem_cli", *arguments],
+    process = subprocess.run(
+        [*LAUNCHER, str(peak), sys.executable, "-m", "powermem_cli", *arguments],
         env=environ,
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
-    if status:
-        raise SystemExit(f"powermem {arguments} ended with {status}: {process.stderr.read().decode()}")
-    process.stderr.close()
-    return seconds, usage.ru_maxrss / 1024
+    if process.returncode:
+        raise SystemExit(f"powermem {arguments} ended with {process.returncode}: {process.stderr}")
+    return seconds, peak_in(peak)
 
 
 def ingestion(folder: Path, numbers: list[int]) -> Iterator[Row]:
@@ -126,7 +130,8 @@ def tight_loop(folder: Path, number: int) -> float:
 def _packed(part: range, users: list[int], vectors: list[bytes]) -> tuple[bytes, ...]:
     ids, whose = np.array(part, "<i8") + 1, np.array([users[i] for i in part], "<u4")
     checks = np.array([crc32(vectors[i]) for i in part], "<u4")
-    return ids.tobytes(), whose.tobytes(), checks.tobytes(), b"".join(signs_of(vectors[i]) for i in part)
+    signs, seconds = b"".join(signs_of(vectors[i]) for i in part), np.zeros(len(part), "<u4")
+    return ids.tobytes(), whose.tobytes(), checks.tobytes(), signs, seconds.tobytes()
 
 
 def providing(folder: Path, numbers: list[int]) -> Iterator[Row]:

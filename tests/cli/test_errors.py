@@ -7,7 +7,9 @@ import sqlite3
 
 import apsw
 import pytest
+from program import Result
 
+from powermem_cli.cli import _exit_code
 from powermem_cli.memory import AsyncMemory
 
 REASONS = {1: {"end", "provider"}, 2: {"usage"}, 4: {"auth"}, 5: {"store"}, 70: {"bug"}, 75: {"locked", "store"}}
@@ -47,8 +49,9 @@ def says_only(said, message, code):
         (["--user", "x", "list"], "there is no option --user"),
     ],
 )
-def test_what_typer_refuses_is_said_in_our_form(powermem, arguments, message):
-    says_only(powermem(*arguments, "--json"), message, 2)
+def test_what_typer_refuses_is_said_in_our_form(capsys, arguments, message):
+    code = _exit_code([*arguments, "--json"])  # all that a process does before a command begins
+    says_only(Result(code, *capsys.readouterr()), message, 2)
 
 
 def test_options_of_a_command_in_front_of_it_are_told_where_to_go(powermem):
@@ -69,6 +72,7 @@ def test_options_that_all_have_may_stand_in_front(powermem):
         (["add", "-f", "nothing*.jsonl"], "no file matches nothing*.jsonl"),
         (["add", "-f", "."], ". is a directory"),
         (["add", "-f", "good.jsonl", "-f", "."], ". is a directory"),
+        (["add", "-f", "chats.zip"], "chats.zip looks like a zip archive"),
         (["add", "-f", "ambiguous"], "could be text or csv"),
         (["add", "text", "-f", "good.jsonl"], "a text and --file exclude each other"),
         (["add", ""], "the text is empty"),
@@ -80,7 +84,7 @@ def test_options_that_all_have_may_stand_in_front(powermem):
         (["add", "-f", "good.jsonl", "--map", "memori=x"], "a record has no field 'memori'"),
         (["add", "-f", "good.jsonl", "--format", "jsn"], "there is no format 'jsn'"),
         (["add", "-f", "good.jsonl", "--encoding", "klingon"], "there is no encoding 'klingon'"),
-        (["add", "-f", "good.jsonl", "--deadline", "soon"], "'soon' is no duration"),
+        (["add", "-f", "good.jsonl", "--deadline", "soon"], "--deadline takes a duration, not 'soon'"),
         (["add", "-f", "good.jsonl", "--max-failures", "120%"], "--max-failures takes"),
         (["add", "-f", "good.jsonl", "--on-change", "ask"], "--on-change is one of update, skip, add"),
         (["add", "-f", "good.jsonl", "--progress", "loud"], "--progress is one of"),
@@ -116,6 +120,7 @@ def test_options_that_all_have_may_stand_in_front(powermem):
 def test_a_wrong_command_starts_nothing(powermem, arguments, message):
     powermem.write("good.jsonl", {"memory": "x"})
     powermem.write("ambiguous", "name,place", "ana,porto")
+    (powermem.folder / "chats.zip").write_bytes(b"PK\x03\x04" + bytes(30))
     powermem.write("claude.json", '[{"uuid": "1", "chat_messages": []}]')
     powermem.write("bad.env", "RERANKER_ENABLED=perhaps")
     powermem.write("bad.json", '{"vectorstore": {}}')

@@ -11,6 +11,7 @@ import apsw
 import pytest
 from fake_api import DIMS, FakeApi, Reply
 from hypothesis import given, strategies as st
+from memories import MoodyEmbedder, config
 from program import PROGRAM, SECONDS
 
 from powermem_cli.batch import Tally
@@ -153,11 +154,14 @@ def with_fault(powermem, api, reply, *command, env=None):
     return said
 
 
-def test_a_key_that_is_missing(powermem, api):
+@pytest.mark.parametrize("command", [["add", "x"], ["search", "x"], ["config", "validate"]], ids=" ".join)
+def test_a_key_that_is_missing(powermem, api, command):
     environ = {name: value for name, value in remote(api).items() if name != "EMBEDDING_API_KEY"}
-    said = powermem("add", "x", "--json", env={**environ, "OPENAI_EMBEDDING_BASE_URL": "https://api.openai.com/v1"})
-    assert said.code in {2, 4}
-    assert last_document(said)["exit_code"] == said.code
+    environ["OPENAI_EMBEDDING_BASE_URL"] = "https://api.openai.com/v1"
+    said = powermem.inside(*command, "--json", env=environ)
+    document = last_document(said)
+    assert (said.code, document["exit_code"], document["stop_reason"]) == (4, 4, "auth")
+    assert not powermem.database.exists()
 
 
 def test_nobody_at_the_address(powermem, api):
@@ -193,18 +197,44 @@ def test_a_store_that_may_grow_no_more(powermem):
     assert (again.code, len(powermem.memories())) == (0, 4000)
 
 
+@pytest.mark.parametrize("where", ["/dev/null", "."])
+def test_a_place_where_no_store_may_be(powermem, where):
+    said = powermem.inside("add", "x", "--json", "--db", where)
+    assert (said.code, last_document(said)["code"]) == (5, "store.permission")
+
+
+def test_a_ledger_that_somebody_has_cut(powermem):
+    powermem.inside("add", "-f", powermem.write("in.jsonl", GOOD))
+    connection = apsw.Connection(str(powermem.database))
+    connection.execute("DROP TABLE ledger")
+    connection.close()
+    said = powermem("add", "-f", "in.jsonl", "--no-resume", "--json")
+    document = last_document(said)
+    assert (said.code, document["exit_code"], document["error"]["code"]) == (5, 5, "store.corrupt")
+
+
+@pytest.mark.soak  # for the sake of a server of its own
+def test_a_login_that_is_refused(powermem, postgres_server):
+    dsn = f"postgresql://nobody@/postgres?host={postgres_server.folder}"
+    store = {"provider": "postgres", "config": {"dsn": dsn}}
+    said = powermem("add", "x", "--json", "--config", powermem.write("pg.json", {"vector_store": store}))
+    assert (said.code, last_document(said)["code"]) == (5, "store.auth"), said.err
+
+
 # ── 70 ──
 
 
-def test_a_ledger_that_somebody_has_cut_is_a_bug_or_a_damaged_store_but_no_success(powermem):
-    powermem.inside("add", "-f", powermem.write("in.jsonl", GOOD))
-    connection = apsw.Connection(str(powermem.database))
-    tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    connection.execute(f"DROP TABLE {next(name for name in tables if 'ledger' in name or name == 'records')}")
-    connection.close()
-    said = powermem("add", "-f", "in.jsonl", "--no-resume", "--json")
-    assert said.code in {5, 70}
-    assert last_document(said)["exit_code"] == said.code
+@pytest.mark.parametrize("command", [["add", "-f", "in.jsonl"], ["add", "x"], ["search", "x"]], ids=" ".join)
+def test_a_bug(powermem, monkeypatch, command):
+    async def embed(_embedder, _texts):
+        raise LookupError("nobody thought of this")
+
+    monkeypatch.setattr(MoodyEmbedder, "embed_each", embed)
+    powermem.write("in.jsonl", GOOD)
+    settings = powermem.write("moody.json", config(powermem.database, embedding_dims=8))
+    said = powermem.inside(*command, "--config", settings, "--json")
+    document = last_document(said)
+    assert (said.code, document["exit_code"], document["stop_reason"]) == (70, 70, "bug")
 
 
 # ── 75: later ──

@@ -63,6 +63,25 @@ def test_every_job_has_its_row(powermem, failing):
     assert [row["to_retry"] for row in powermem.inside("jobs", "list", "--jsonl").jsonl] == [1, 0]
 
 
+def test_what_was_never_started_is_no_job(powermem):
+    elf = powermem.folder / "elf.jsonl"
+    elf.write_bytes(b"\x7fELF" + bytes(range(256)))
+    assert powermem.inside("add", "-f", elf, "--job", "mine").code == 2
+    assert powermem.inside("jobs", "list", "--json").json["results"] == []
+    assert powermem.inside("add", "-f", powermem.write("good.jsonl", OK), "--job", "mine").code == 0
+    assert powermem.inside("add", "-f", elf, "--job", "mine").code == 2
+    (job,) = powermem.inside("jobs", "list", "--json").json["results"]
+    assert (job["job"], job["state"], job["summary"]["added"]) == ("mine", "end", 1)
+
+
+def test_a_checkpoint_of_another_store_starts_no_job(powermem):
+    path, mark = powermem.write("in.jsonl", OK), powermem.folder / "mark.json"
+    assert powermem.inside("add", "-f", path, "--job", "one", "--checkpoint", mark).code == 0
+    said = powermem.inside("add", "-f", path, "--job", "two", "--checkpoint", mark, "--db", powermem.folder / "two.db")
+    assert said.code == 2
+    assert [row["job"] for row in powermem.inside("jobs", "list", "--json").json["results"]] == ["one"]
+
+
 def test_one_job_in_full(powermem, failing):
     shown = powermem.inside("jobs", "show", "chats").rows
     told = {row[0]: row[1] for row in shown}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import stat
@@ -120,11 +121,26 @@ class TestImport:
         result = filled.inside("import", path, "--json")
         assert (result.code, result.json["conflicts"]) == (3, [id])
 
-    def test_what_is_no_export_is_refused(self, filled):
-        result = filled.inside("import", "in.jsonl", "--db", "b.db")
-        assert result.code == 2
-        assert "powermem add" in result.err
-        assert filled.inside("import", "missing.jsonl").code == 2
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b'{"memory": "x"}\n', "no export of powermem\n  hint   records of other programs: powermem add --file it"),
+            (b"", "no export of powermem: it is empty"),
+            (b"\xff\0no line", "no export of powermem"),
+            (b'{"type": "powermem", "version": 9}\n', ": this export is of version 9"),
+            (gzip.compress(b"{}"), "compressed\n  hint   gunzip -c it | powermem import -"),
+        ],
+    )
+    def test_what_is_no_export_is_named_and_makes_no_store(self, powermem, content, says):
+        (powermem.folder / "it").write_bytes(content)
+        result = powermem.inside("import", "it")
+        assert (result.code, result.out) == (2, "")
+        assert says in result.err
+        assert result.err.startswith("error: it")
+        assert not powermem.database.exists()
+
+    def test_a_file_that_is_not_there_is_named(self, powermem):
+        assert "missing.jsonl can't be read" in powermem.inside("import", "missing.jsonl").err
 
 
 class TestDatabase:

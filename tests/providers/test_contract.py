@@ -117,6 +117,14 @@ async def test_the_key_of_an_embedder_travels_in_a_header_alone(fake, embedder_o
     ]
 
 
+async def test_to_prepare_is_no_call(fake, embedder_of):
+    embedder = embedder_of("openai")
+    await embedder.prepare()
+    assert fake.connections == 0
+    await embedder.embed(["tea"])
+    assert fake.connections == 1
+
+
 @pytest.mark.parametrize("name", ["local", *REMOTE])
 async def test_embedders_as_they_are_made_for_the_engine(fake, closing, name):
     options = {} if name == "local" else {"api_key": KEY, "model": "fake", "base_url": fake.url, "batch_size": 2}
@@ -374,6 +382,21 @@ async def test_a_withheld_answer_is_none(fake, llm_of, name):
         await llm_of(name).complete(TALK)
     assert caught.value.code == "provider.rejected"
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "insufficient_system_resource"])
+async def test_an_answer_that_broke_off_is_none_although_it_may_look_whole(fake, llm_of, reason):
+    fake.next(Reply(change=ended(reason)))
+    assert (await llm_of("openrouter").complete(TALK)).usage.calls == 2
+
+
+async def test_a_conversation_that_does_not_fit_is_not_cut_without_a_word(fake, llm_of):
+    await llm_of("ollama").complete(TALK)
+    assert (fake.requests[0].body["truncate"], fake.requests[0].body["shift"]) == (False, False)
+    fake.next(Reply(400, body={"error": "the prompt is longer than the context length currently available"}))
+    with pytest.raises(ProviderRejected) as caught:
+        await llm_of("ollama").complete(TALK)
+    assert caught.value.code == "input.too_long"
 
 
 async def test_a_refusal_in_words_is_none(fake, llm_of):

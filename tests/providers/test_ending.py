@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ asyncio.run(main())
 e = embedder()
 async def main():
     tasks = [asyncio.ensure_future(e.embed([f"slow {i}"])) for i in range(10)]
-    await asyncio.sleep(0.05)
+    await asyncio.to_thread(sys.stdin.readline)  # until all calls are under way
     tasks[0].cancel()
 asyncio.run(main())
 """,
@@ -109,10 +110,18 @@ def run(program, url, *flags):
     )
 
 
+CALLS = 4  # for ten texts that come at once: the first, and three times three
+
+
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_a_program_ends_clean(fake, program):
-    ended = run(program, fake.url, "-W", "error")
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    command = [sys.executable, "-W", "error", "-c", START + program, fake.url]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, text=True, **pipes) as started:
+        while "stdin" in program and fake.in_flight < CALLS and started.poll() is None:
+            time.sleep(0.001)
+        said = started.communicate("go on\n", timeout=30)
+    assert (started.returncode, *said) == (0, "", "")
 
 
 def test_a_program_that_does_not_even_close_its_loop(fake):

@@ -206,6 +206,20 @@ def test_what_no_smaller_request_would_mend_is_not_halved():
     assert len(asked) == 1
 
 
+def test_when_a_provider_is_given_up_what_waits_is_not_sent():
+    def check(texts):
+        error = ProviderBusy("no answer for 300 s", provider="inner")
+        error.outage = True
+        raise error
+
+    async def work(embedder):
+        return await asyncio.gather(*(embedder.embed([f"t{i}"]) for i in range(10)), return_exceptions=True)
+
+    results, asked, _ = run(work, texts=1, requests=2, check=check)
+    assert [error.outage for error in results] == [True] * 10
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize("error", [ConfigError("no"), ZeroDivisionError("a bug")])
 def test_any_other_error_reaches_the_caller(error):
     def check(texts):

@@ -21,7 +21,9 @@ import pytest
 from fake_api import FakeApi, Reply, embedding
 
 from powermem_cli.errors import ConfigError, ProviderBusy, ProviderError, ProviderRefused, ProviderRejected
-from powermem_cli.providers.http import LARGEST_BODY, Answer, Api, Call, Transport, _verification, checked_key
+from powermem_cli.providers.body import LARGEST_BODY
+from powermem_cli.providers.http import Answer, Api, Call, Transport, _verification
+from powermem_cli.providers.keys import checked_key
 from powermem_cli.retry import RetryPolicy
 
 pytestmark = pytest.mark.anyio
@@ -232,8 +234,8 @@ async def test_an_error_with_a_broken_body_is_still_that_error(fake, make):
 )
 async def test_time_runs_out_however_the_answer_is_late(fake, make, reply):
     fake.rule = lambda request: reply
-    api = make(timeout=0.2)
-    with pytest.raises(ProviderBusy, match=r"within 0\.2 s") as caught:
+    api = make(timeout=0.05)
+    with pytest.raises(ProviderBusy, match=r"within 0\.05 s") as caught:
         await api.post(CALL)
     assert caught.value.code == "provider.timeout"
     assert api.usage.calls == 4

@@ -59,6 +59,7 @@ def test_a_429_is_a_rate_limit(body):
         (400, json.dumps({"code": "Arrearage", "message": "Access denied"}).encode()),
         (403, json.dumps({"code": 30001, "message": "balance is insufficient", "data": None}).encode()),
         (403, error("free tier used up", code="AllocationQuota.FreeTierOnly")),
+        (400, error("Your credit balance is too low to access the API.", type="invalid_request_error")),
         (
             429,
             error(
@@ -168,6 +169,7 @@ def test_a_text_that_is_too_long(status, body):
         (422, json.dumps({"detail": [{"loc": ["body"], "msg": "field required"}]}).encode()),
         (400, error("flagged", code="content_filter")),
         (400, json.dumps({"code": "DataInspectionFailed", "message": "inappropriate"}).encode()),
+        (403, error("flagged", code=403, metadata={"reasons": ["violence"], "flagged_input": "…"})),
         (405, b""),
         (418, b"\xff\xfe"),
     ],

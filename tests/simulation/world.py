@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -365,7 +365,7 @@ def simulate(seed: int, root: Path, told: Callable[[str], None] = lambda _line: 
             )
             world.check(report)
         report = world.run(Luck())
-        told(f"the last: {report}")
+        told(f"the last: {replace(report, rejects=None)}")
         assert report is not None
         assert (report.stop_reason, report.error) == ("end", None), report
         assert not report.tally.by_status["failed"], report

@@ -201,9 +201,10 @@ def _round(
     with ExitStack() as stack:
         started = [(trial, stack.enter_context(_started(trial))) for trial in trials]
         if strike is not None:
-            said = sum(len(trial.said.read_bytes()) for trial in trials)
-            _wait_for(lambda: sum(len(trial.said.read_bytes()) for trial in trials) > said or _all_ended(started))
+            said = _lines_of(trials)
+            _wait_for(lambda: _lines_of(trials) > said or _all_ended(started))
             time.sleep(dice.uniform(0, 0.3))
+            figures.acknowledged.append(_lines_of(trials) - said)
             strike()
             figures.kills += 1
         again = []
@@ -216,6 +217,11 @@ def _round(
                     f"exit code {code}: {(trial.powermem.folder / 'stderr').read_text('utf-8')[-500:]}"
                 )
         return again
+
+
+def _lines_of(trials: list[ServerTrial]) -> int:
+    """Records acknowledged by all of them."""
+    return sum(trial.said.read_bytes().count(b"\n") for trial in trials)
 
 
 def _started(trial: ServerTrial) -> subprocess.Popen[bytes]:

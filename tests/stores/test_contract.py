@@ -6,6 +6,7 @@ import unicodedata
 
 import anyio
 import pytest
+from memories import HOSTILE_IDS
 from places import DIMS, MODEL, add, digest, insert, noted, texts, vector
 
 from powermem_cli.errors import EmbedderMismatch, StoreError
@@ -371,39 +372,32 @@ class TestLedger:
         assert rows.keys() == {digest(name) for name in names}
 
 
-HOSTILE = [
-    "u1", "U1", "u1 ", " u1", "u1\u00a0", "u1' OR 1=1--", 'u1"', "u1\\", "u1\\'", "%", "_", "*", "?", "u_", "u%", "../u1",
-    "$1", "{0}", "%s", "%(v0)s", ":1", "NULL", "null", "0", "1", "1.0", "é", "e\u0301", "É", "ß", "ss", "ſ", "İ", "i", "ı",
-    "😀", "日本", "\u202eu1", "u\u200b1", "u1\u2028", "a" * 255, "a" * 254 + "b", "é" * 127, "😀" * 63,
-]  # fmt: skip
-
-
 class TestScope:
     async def test_hostile_ids_are_told_apart_byte_for_byte(self, store):
-        await store.apply([Write((insert(f"of {id!r}", id),)) for id in HOSTILE])
+        await store.apply([Write((insert(f"of {id!r}", id),)) for id in HOSTILE_IDS])
         await store.apply([Write((insert("of nobody"),))])
-        for id in HOSTILE:
+        for id in HOSTILE_IDS:
             assert [(m.text, m.scope) for m in await store.find(Where(Scope(id)), limit=9)] == [
                 (f"of {id!r}", Scope(id))
             ]
-        assert await store.count(EVERYTHING) == len(HOSTILE) + 1
+        assert await store.count(EVERYTHING) == len(HOSTILE_IDS) + 1
 
     async def test_hostile_ids_share_no_repeats(self, store):
-        facts = [insert("the same", id, unless_known=True) for id in HOSTILE]
+        facts = [insert("the same", id, unless_known=True) for id in HOSTILE_IDS]
         applied = await store.apply([Write((fact,)) for fact in facts])
-        assert [result.events[0][0] for result in applied] == ["ADD"] * len(HOSTILE)
+        assert [result.events[0][0] for result in applied] == ["ADD"] * len(HOSTILE_IDS)
 
     async def test_deleting_of_one_leaves_all_others(self, store):
-        await store.apply([Write((insert(id, id),)) for id in HOSTILE])
-        for number, id in enumerate(HOSTILE, 1):
+        await store.apply([Write((insert(id, id),)) for id in HOSTILE_IDS])
+        for number, id in enumerate(HOSTILE_IDS, 1):
             assert await store.delete(Where(Scope(id))) == 1
-            assert await store.count(EVERYTHING) == len(HOSTILE) - number
+            assert await store.count(EVERYTHING) == len(HOSTILE_IDS) - number
 
     @pytest.mark.parametrize("part", ["user_id", "agent_id", "run_id"])
     async def test_each_part_of_a_scope_selects(self, store, part):
-        for id in HOSTILE[:12]:
+        for id in HOSTILE_IDS[:12]:
             await add(store, insert(id, scope=Scope(**{part: id})))
-        for id in HOSTILE[:12]:
+        for id in HOSTILE_IDS[:12]:
             assert await texts(store, Where(Scope(**{part: id}))) == [id]
 
     async def test_a_scope_matches_in_every_part_it_names(self, store):

@@ -19,9 +19,10 @@ from relay import Relay
 
 from powermem_cli.errors import ConfigError, EmbedderMismatch, StoreBusy, StoreCorrupt, StoreError
 from powermem_cli.filters import parse_filter
-from powermem_cli.model import Scope
-from powermem_cli.stores import attempts, create_store, oceanbase_pool, postgres, server
+from powermem_cli.model import Hit, Scope
+from powermem_cli.stores import attempts, create_store, oceanbase, oceanbase_pool, postgres, server_search
 from powermem_cli.stores.base import EVERYTHING, Delete, Update, Where, Write
+from powermem_cli.terms import terms_of
 
 pytestmark = pytest.mark.anyio
 
@@ -304,8 +305,8 @@ class TestIndex:
 
     @pytest.fixture(autouse=True)
     def few_are_many(self, monkeypatch):
-        monkeypatch.setattr(server, "WORTH_AN_INDEX", 100)
-        monkeypatch.setattr(server, "EXACT_UP_TO", 200)
+        monkeypatch.setattr(server_search, "WORTH_AN_INDEX", 100)
+        monkeypatch.setattr(server_search, "EXACT_UP_TO", 200)
 
     @pytest.mark.parametrize(
         ("engine", "changed", "dims"),
@@ -314,17 +315,21 @@ class TestIndex:
             ("postgres", {}, 2100),
             ("oceanbase", {}, 32),
             ("oceanbase", {"index_type": "IVF_FLAT", "vidx_metric_type": "l2"}, 32),
-            ("oceanbase", {"index_type": "hnsw", "vidx_metric_type": "inner_product"}, 32),
+            pytest.param(
+                *("oceanbase", {"index_type": "hnsw", "vidx_metric_type": "inner_product"}, 32), marks=pytest.mark.soak
+            ),
         ],
     )
     async def test_what_it_finds_is_nearly_what_is_nearest(self, new_place, engine, changed, dims):
         place = new_place(engine)
         vectors = [vector(seed, dims) for seed in range(400)]
         async with place.opened(**changed) as store:
-            facts = [insert("x", f"u{n % 10}", vector=v, metadata={"n": n}) for n, v in enumerate(vectors)]
+            facts = [insert(said(n), f"u{n % 10}", vector=v, metadata={"n": n}) for n, v in enumerate(vectors)]
             applied = await store.apply([Write((fact,)) for fact in facts])
             ids = [result.events[0][1] for result in applied]
+            await check_keywords_of_many(store)
             assert await store.optimize()
+            await check_keywords_of_many(store)
             await add(store, insert("later", vector=vector(1000, dims)))
             assert await store.optimize()
         async with place.opened(**changed) as store:
@@ -342,6 +347,17 @@ class TestIndex:
             exact = await store.nearest(query, Where(Scope("u1")), limit=100)
             assert len(exact) == 40
 
+    @pytest.mark.parametrize("place", ["oceanbase"], indirect=True)
+    async def test_without_one_every_metric_finds_the_same(self, place):
+        vectors = [vector(seed) for seed in range(50)]
+        async with place.opened() as store:
+            await add(store, *[insert("x", vector=one) for one in vectors])
+            expected = await store.nearest(vector(99), EVERYTHING, limit=20)
+        for metric in ("l2", "inner_product"):
+            async with place.opened(vidx_metric_type=metric) as store:
+                hits = await store.nearest(vector(99), EVERYTHING, limit=20)
+                assert hits == [Hit(hit.id, pytest.approx(hit.score, abs=1e-5)) for hit in expected]
+
     async def test_it_is_not_built_for_few_or_against_the_configuration(self, new_place):
         for engine in SERVERS:
             async with new_place(engine).opened() as store:
@@ -351,6 +367,35 @@ class TestIndex:
         async with new_place("oceanbase").opened(index_type="none") as store:
             await store.apply([Write((insert("x", vector=vector(n)),)) for n in range(101)])
             assert not await store.optimize()
+
+
+WORDS = ("rain", "snow", "hail", "don't", "naïve", "日本", "fog", "x2")
+
+
+def said(n):
+    """The first word is in each, the second in every other, the third in each third..."""
+    return " ".join([word for every, word in enumerate(WORDS, 1) if n % every == 0] + ["thing"] * (n % 9))
+
+
+async def check_keywords_of_many(store):
+    """Of very many memories an index names those that hold a word; here of few, so that it can be compared."""
+    asked = terms_of(" ".join(WORDS))
+    wheres = (EVERYTHING, Where(Scope("u2")), Where(filter=parse_filter({"n": {"gte": 300}})))
+    read = [await store.matching(asked, where, limit=60) for where in wheres]
+    counted, total = await store.frequencies([*asked, "unheard"], None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_search, "READ_THROUGH", -1)
+        found = [await store.matching(asked, where, limit=60) for where in wheres]
+        # The last digits of a score are the engine's own.
+        assert found == [[Hit(hit.id, pytest.approx(hit.score)) for hit in hits] for hits in read]
+        patch.setattr(server_search, "MOST_POSTINGS", 250)
+        patch.setattr(postgres, "COUNTED", 100)
+        patch.setattr(oceanbase, "COUNTED", 100)
+        counts, estimated = await store.frequencies([*counted], None)
+        assert estimated == total
+        assert [*counts.values()] == pytest.approx([*counted.values()], rel=0.3, abs=2)
+        assert len(await store.matching(["rain", "snow"], EVERYTHING, limit=400)) == 200  # those with snow
+        assert len(await store.matching(["rain"], EVERYTHING, limit=400)) == 400  # nothing rarer was asked for
 
 
 class TestOptions:
@@ -410,7 +455,7 @@ asyncio.run(main())
 def test_nobody_has_to_close_a_store(fresh):
     script = FORGETFUL.format(engine=fresh.engine, options=fresh.options())
     tests = Path(__file__).parents[1]
-    for forget in ("", "kept.clear()", "kept.append(kept)", "import gc; kept.clear(); gc.collect()"):
+    for forget in ("", "kept.append(kept)", "import gc; kept.clear(); gc.collect()"):
         command = [sys.executable, "-c", f"{script}\n{forget}"]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=20, cwd=tests)
         assert (ended.returncode, ended.stderr) == (0, "")

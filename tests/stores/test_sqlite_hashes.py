@@ -7,12 +7,13 @@ import apsw
 import pytest
 
 from powermem_cli import times
-from powermem_cli.errors import InvariantError, StoreError
+from powermem_cli.errors import InvariantError, StoreCorrupt, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
 from powermem_cli.stores import sqlite_batch, sqlite_hashes, sqlite_packs
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
+from powermem_cli.stores.sqlite_schema import pack_everything
 
 pytestmark = pytest.mark.anyio
 NOW = times.now()
@@ -151,6 +152,33 @@ async def test_a_pack_that_is_damaged_is_an_error(stores):
     await stores[0]._writing.run(lambda db: (sqlite_hashes.pack_anew(db), sqlite_packs.were_packed_anew(db)))
     (result,) = await stores[1].apply([write("k1")])
     assert result.known is not None
+
+
+@pytest.mark.parametrize("value", ["x'00'", "zeroblob(24)", "'text'", "7"])
+@pytest.mark.parametrize("column", ["ledger.key", "memories.digest", "embeddings.vector"])
+async def test_what_is_packed_anew_must_be_as_it_was_written(tmp_path, column, value):
+    store, (table, name) = SqliteStore(str(tmp_path / "s.db")), column.split(".")
+    await store.open("test")
+    insert = Insert(Scope("ann"), "a", bytes(16), digest("a"), NOW)
+    await store.apply([Write((insert,), Ledger(digest(key), digest(key), "job", NOW)) for key in "ab"])
+    damage = f"UPDATE {table} SET {name} = {value} WHERE rowid = (SELECT max(rowid) FROM {table})"
+    await store._writing.run(lambda db: db.execute(damage).fetchall())
+    with pytest.raises(StoreCorrupt, match="not as it was written"):
+        await store._writing.run(pack_everything)
+    await store.close()
+
+
+async def test_hashes_that_wait_must_be_as_they_were_written(stores):
+    await stores[0].apply([write("a")])
+    (waiting,) = await stores[0]._writing.run(
+        lambda db: db.execute("SELECT hash FROM unpacked_hashes WHERE kind = 0").fetchone()
+    )
+    for value in ("'text'", "zeroblob(8)", waiting):
+        damage = f"UPDATE unpacked_hashes SET hash = {value} WHERE kind = 0"
+        await stores[0]._writing.run(lambda db, damage=damage: db.execute(damage).fetchall())
+        if value != waiting:
+            with pytest.raises(StoreCorrupt, match="not as it was written"):
+                await stores[1].apply([write(f"k{number}") for number in range(7)])
 
 
 def test_a_pack_may_not_be_cut(tmp_path):

@@ -10,7 +10,7 @@ from powermem_cli import times
 from powermem_cli.filters import parse_filter
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite, sqlite_batch, sqlite_counts, sqlite_hashes, sqlite_signatures
+from powermem_cli.stores import sqlite_batch, sqlite_counts, sqlite_hashes, sqlite_keywords, sqlite_signatures
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -193,8 +193,15 @@ async def test_optimize_packs_anew_what_came_in_many_small_packs(store):
     assert again == [ids[3]]
 
 
+async def test_optimize_packs_anew_what_no_vector_came_with(store):
+    for start in range(0, 300, 8):
+        await apply(store, *(insert(b"", start + i) for i in range(8)))
+    assert await store.optimize()
+    assert not await store.optimize()
+
+
 async def test_of_very_many_that_hold_the_words_the_best_and_the_newest_are_ranked(store, monkeypatch):
-    monkeypatch.setattr(sqlite, "MOST_RANKED", 20)
+    monkeypatch.setattr(sqlite_keywords, "MOST_RANKED", 20)
     ids = await apply(store, *(insert(one, i) for i, one in enumerate(vectors(60))))
     best = await store.matching(["text", "7"], EVERYTHING, limit=5)
     assert best[0].id == ids[7]
@@ -208,7 +215,7 @@ async def test_of_very_many_that_hold_the_words_the_best_and_the_newest_are_rank
 async def test_words_that_very_many_hold_are_left_out_where_rarer_ones_find_enough(store, monkeypatch):
     ids = await apply(store, *(insert(one, i) for i, one in enumerate(vectors(60))))
     whole = await store.matching(["text", "7"], EVERYTHING, limit=60)
-    monkeypatch.setattr(sqlite, "MOST_POSTINGS", 30)
+    monkeypatch.setattr(sqlite_keywords, "MOST_POSTINGS", 30)
     (best,) = await store.matching(["text", "7"], EVERYTHING, limit=1)
     assert best.id == ids[7]
     assert best.score < whole[0].score
@@ -234,5 +241,11 @@ async def test_a_user_s_memories_are_counted_as_they_come_and_go(store, monkeypa
         await apply(store, Delete(ids[1]))
         number -= 1
         assert await store.frequencies(["text"], "ann") == ({"text": number}, number)
+    changed = Update(ids[0], NOW, vector=vectors(1, seed=9)[0])  # from here on its old signs are known to be outdated
+    await apply(store, changed)
+    assert await store.frequencies(["text"], "ann") == ({"text": number}, number)
+    await apply(store, Delete(ids[0]))
+    number -= 1
+    assert await store.frequencies(["text"], "ann") == ({"text": number}, number)
     assert await store.delete(Where(Scope("ann"))) == number
     assert await store.frequencies(["text"], "ann") == ({"text": 0}, 0)

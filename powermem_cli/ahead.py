@@ -1,0 +1,275 @@
+"""Lines of a large file to records in a process of its own, ahead of the one that writes them.
+
+Half of what a record costs follows from its line alone: parsing and checking it, its identity, its terms, its vector.
+One Python process does one thing at a time; a second one does this half while the first writes. The second one is a
+pure function from lines to records and nothing depends on it: what it can't make a record of, and all that is left
+when it ends for any reason, is read by whoever asked.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import marshal
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, BinaryIO, Final
+
+from powermem_cli.identity import digest, identify
+from powermem_cli.model import Message, Record, Scope, Source, Vector, WorkedOut
+from powermem_cli.plan import NOTHING, Facts, said
+from powermem_cli.providers import built_in_model
+from powermem_cli.readers import Input, Reading
+from powermem_cli.readers.lines import WHOLE, Line
+from powermem_cli.readers.record import RecordMaker
+from powermem_cli.readers.strict_json import parse
+from powermem_cli.terms import distinct_terms
+
+logger = logging.getLogger("powermem")
+
+WORTH_IT: Final = 2 * 1024 * 1024  # bytes to read; the other process takes as long to start as a few hundred KB to read
+LINES: Final = 256  # sent at a time
+BYTES: Final = 128 * 1024  # or as many; a longer line is not sent
+UNDER_WAY: Final = 4  # lists of lines: enough that neither process waits for the other
+
+_HEAD: Final = struct.Struct("<I")
+_NOWHERE: Final = Source("", 0, 0)
+_START: Final = "import sys; sys.path[:] = sys.argv[1:]; from powermem_cli.ahead import main; main()"
+
+Row = tuple[Any, ...]
+"""A record as it is sent: see `_as_row`."""
+
+
+def is_worth_it(opened: Input) -> bool:
+    """Whether there is so much left to read that another process pays, lines to give it, and a core to run it on."""
+    left = (opened.size or 0) - (0 if opened.start is None else opened.start.byte)
+    return left >= WORTH_IT and opened.growing and opened.in_lines and _cores() > 1 and _is_python()
+
+
+def _cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _is_python() -> bool:
+    """Not so in a program that was frozen into one file, or that has Python inside."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+class Ahead:
+    """The other process, for one input. `close` ends it; so does the end of this process, however it comes."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answers: SimpleQueue[list[Row | None] | None] = SimpleQueue()
+        self.is_up = threading.Event()
+        """Set while the other process is at work; until then lines come back as they are."""
+        self.thorough = True
+        """Whether to work out what only a record needs that is new. Mostly it is: that the ledger knows a record is
+        found out only when it is made."""
+        self._has_ended = False
+
+    def start(self) -> None:
+        """Where there is no other process or thread to be had, everything is read here."""
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this very program
+                # The path as it is here: by itself, Python would begin with the working directory, where anything may lie.
+                [sys.executable, "-c", _START, *filter(_is_text, sys.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is for us
+            )
+            threading.Thread(target=self._receive, name="powermem-ahead", daemon=True).start()
+        except (OSError, RuntimeError) as error:
+            logger.debug("reading in this process alone: %s", error)
+            self.close()
+            return
+        self._send(_as_values(self._reading))
+
+    def close(self) -> None:
+        """Safe to repeat, from any thread."""
+        self._has_ended = True
+        if (process := self._process) is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            with suppress(OSError):  # what could not be sent any more
+                pipe.close()  # type: ignore[union-attr]
+
+    def records(self, name: str, lines: Iterable[Line]) -> Iterator[tuple[Line, Record | None]]:
+        """Each line, in order, with the record that it is; with None where whoever asks has to make it."""
+        scopes: dict[tuple[str | None, ...], Scope] = {}
+        sent: deque[list[Line]] = deque()
+        waiting: list[Line] = []
+        size = 0
+        for line in lines:
+            if not self.is_up.is_set() or line[-1] != WHOLE or len(line[0]) > BYTES:
+                # In its turn; and before another is read, as what is no whole line is judged by where reading stands.
+                yield from self._received(name, sent, scopes)
+                yield from ((one, None) for one in waiting)
+                waiting, size = [], 0
+                yield line, None
+                continue
+            waiting.append(line)
+            size += len(line[0])
+            if len(waiting) >= LINES or size >= BYTES:
+                self._send((self.thorough, [one[0] for one in waiting]))
+                sent.append(waiting)
+                waiting, size = [], 0
+                yield from self._received(name, sent, scopes, but=UNDER_WAY)
+        yield from self._received(name, sent, scopes)
+        yield from ((one, None) for one in waiting)
+
+    def _received(
+        self, name: str, sent: deque[list[Line]], scopes: dict[tuple[str | None, ...], Scope], *, but: int = 0
+    ) -> Iterator[tuple[Line, Record | None]]:
+        """What has been made of the lines that were *sent*, the oldest first, until *but* so many lists are under way."""
+        while len(sent) > but:
+            lines = sent.popleft()
+            rows = None if self._has_ended else self._answers.get()
+            if rows is None:
+                self._has_ended = True
+                self.is_up.clear()
+                yield from ((line, None) for line in lines)
+                continue
+            for line, row in zip(lines, rows, strict=True):
+                yield line, None if row is None else _record(row, name, line, scopes)
+
+    def _send(self, what: Any) -> None:
+        """An error is none of ours: there will be no answer, which is seen then."""
+        assert self._process is not None
+        with suppress(OSError, ValueError):
+            _write(self._process.stdin, what)  # type: ignore[arg-type]
+
+    def _receive(self) -> None:
+        """The answers, on a thread of their own: neither process must wait for the other to read."""
+        assert self._process is not None
+        try:
+            answers = _read_all(self._process.stdout)  # type: ignore[arg-type]
+            if next(answers, None) is not None:  # the first says only that it has begun
+                self.is_up.set()
+            for answer in answers:
+                self._answers.put(answer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, there are no more answers
+            logger.debug("the process that reads ahead: %r", error)
+        self._answers.put(None)
+
+
+def main() -> None:
+    """The other process: lists of lines on stdin, lists of rows on stdout, until stdin ends or nobody takes them."""
+    gc.set_threshold(50_000, 20, 20)  # thousands of rows come and go, and none of them is part of a cycle
+    out = os.fdopen(os.dup(1), "wb", 0)
+    asked: SimpleQueue[Any] = SimpleQueue()
+    threading.Thread(target=_take, args=(sys.stdin.buffer, asked), daemon=True).start()
+    make = RecordMaker(_reading_of(asked.get())).make
+    embed = built_in_model()
+    with suppress(OSError):
+        _write(out, [])
+        while (wanted := asked.get()) is not None:
+            thorough, lines = wanted
+            _write(out, _rows(lines, make, embed if thorough else None))
+    os._exit(0)  # the thread may sit in a read()
+
+
+def _take(source: BinaryIO, asked: SimpleQueue[Any]) -> None:
+    for lines in _read_all(source):
+        asked.put(lines)
+    asked.put(None)
+
+
+def _rows(
+    lines: Sequence[bytes],
+    make: Callable[[Any, Source, int], Record],
+    embed: Callable[[Sequence[str]], Sequence[bytes]] | None,
+) -> list[Row | None]:
+    """For each line its row; None if it is no record. Without *embed* nothing follows from it."""
+    records = [_made(line, make) for line in lines]
+    if embed is None:
+        return [None if record is None else _as_row(record, None) for record in records]
+    facts = [NOTHING if record is None else said(record) for record in records]
+    vectors = iter(embed([text for one in facts for text in one.texts]))
+    return [
+        None if record is None else _as_row(record, _follows(record, one, tuple([next(vectors) for _ in one.texts])))
+        for record, one in zip(records, facts, strict=True)
+    ]
+
+
+def _made(line: bytes, make: Callable[[Any, Source, int], Record]) -> Record | None:
+    try:
+        return make(parse(line.decode()), _NOWHERE, 0)
+    except Exception:  # noqa: BLE001 - whoever reads it again says what is wrong
+        return None
+
+
+def _follows(record: Record, facts: Facts, vectors: tuple[Vector, ...]) -> Row:
+    """The values of its WorkedOut."""
+    texts = facts.texts
+    return (*identify(record), *facts, tuple(map(digest, texts)), tuple(map(distinct_terms, texts)), vectors)
+
+
+def _as_row(record: Record, follows: Row | None) -> Row:
+    return (
+        tuple(map(tuple, record.messages)),
+        record.memory,
+        tuple(record.scope),
+        record.metadata or None,
+        record.key,
+        record.created_at,
+        record.infer,
+        record.expires_at,
+        follows,
+    )
+
+
+def _record(row: Row, name: str, line: Line, scopes: dict[tuple[str | None, ...], Scope]) -> Record:
+    messages, memory, whose, metadata, key, created_at, infer, expires_at, follows = row
+    scope = scopes.get(whose)
+    if scope is None:
+        scope = scopes[whose] = Scope(*whose)
+    turns = tuple(map(Message._make, messages))
+    source = Source(name, line[2], line[1])
+    worked_out = None if follows is None else WorkedOut(*follows)
+    return Record(turns, memory, scope, metadata or {}, key, created_at, infer, source, line[3], expires_at, worked_out)
+
+
+def _as_values(reading: Reading) -> Row:
+    of = reading
+    values = (of.format, of.encoding, of.delimiter, dict(of.mapping), tuple(of.scope), dict(of.metadata))
+    return (*values, of.infer, of.key)
+
+
+def _reading_of(values: Row) -> Reading:
+    format_name, encoding, delimiter, mapping, scope, metadata, infer, key = values
+    return Reading(format_name, encoding, delimiter, mapping, Scope(*scope), metadata, infer, key)
+
+
+def _is_text(entry: object) -> bool:
+    return isinstance(entry, str)
+
+
+def _write(pipe: BinaryIO, what: Any) -> None:
+    """Raises OSError if nobody takes it."""
+    content = marshal.dumps(what)
+    pipe.write(_HEAD.pack(len(content)) + content)
+    pipe.flush()
+
+
+def _read_all(pipe: BinaryIO) -> Iterator[Any]:
+    """What was written to *pipe*, until it ends."""
+    while len(head := pipe.read(_HEAD.size)) == _HEAD.size:
+        (size,) = _HEAD.unpack(head)
+        content = pipe.read(size)
+        if len(content) < size:
+            return
+        yield marshal.loads(content)  # noqa: S302 - written by this very program, a moment ago
