@@ -18,8 +18,27 @@ from powermem_cli.providers import EMBEDDERS
 from powermem_cli.providers.base import Usage
 
 HOSTILE_IDS = (
-    *("u1", "U1", "u1 ", " u1", "u1' OR 1=1--", 'u1"', "%", "_", "u_", "*", "u?", "[u1]", "../u2", "u1\\", "null", "0"),
-    *("caf\u00e9", "cafe\u0301", "раypal", "paypal", "用户", "😀", "\u202eu1", "u1\u200b", "7·paris", "x" * 255),
+    *(
+        "u1",
+        "U1",
+        "u1 ",
+        " u1",
+        "u1\u00a0",
+        "u1' OR 1=1--",
+        'u1"',
+        "u1\\",
+        "u1\\'",
+        "%",
+        "_",
+        "*",
+        "?",
+        "u_",
+        "u%",
+        "[u1]",
+    ),
+    *("../u1", "$1", "{0}", "%s", "%(v0)s", ":1", "NULL", "null", "0", "1", "1.0", "é", "e\u0301", "É", "ß", "ss", "ſ"),
+    *("İ", "i", "ı", "😀", "日本", "\u202eu1", "u\u200b1", "u1\u200b", "u1\u2028", "раypal", "paypal", "7·paris"),
+    *("a" * 255, "a" * 254 + "b", "é" * 127, "😀" * 63, "用户"),
 )
 """Each of them is somebody else."""
 

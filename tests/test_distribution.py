@@ -28,14 +28,27 @@ FOR_ANOTHER_PLACE = {
 A_PROGRAM = """
 import asyncio
 
-from powermem import AsyncMemory, Memory, PowerMemError, auto_config
+from powermem import AsyncMemory, FoundMemory, Memory, MemoryDict, PowerMemError, auto_config
+
+
+def shown(hit: FoundMemory) -> str:
+    source = hit.get("source", {})
+    return f"{hit['score']:.2f} {hit['memory']} {source.get('file')} {hit['metadata'].get('topic')}"
+
+
+def texts(memories: list[MemoryDict]) -> list[str]:
+    return [memory["memory"] for memory in memories]
 
 
 async def main() -> list[str]:
     async with AsyncMemory(auto_config()) as memory:
-        await memory.add([{"role": "user", "content": "tea"}], user_id="anna", metadata={"topic": "drinks"})
+        added = await memory.add([{"role": "user", "content": "tea"}], user_id="anna", metadata={"topic": "drinks"})
         found = await memory.search("tea", user_id="anna", limit=5)
-        return [hit["memory"] for hit in found["results"]]
+        happened = await memory.history(added["results"][0]["id"])
+        everything = await memory.get_all(user_id="anna")
+        gone = await memory.delete_all(user_id="anna")
+        print(happened["results"][0]["at"].upper(), texts(everything["results"]), gone["deleted"] + 1)
+        return [shown(hit) for hit in found["results"]]
 
 
 try:
@@ -50,6 +63,8 @@ from powermem import Memory
 from powermem_cli import AsyncMemry
 
 Memory().search(7)
+Memory().search("tea")["results"][0]["scores"]
+Memory().get(7)["memory"]
 """
 
 
@@ -142,5 +157,10 @@ def test_the_program_of_a_user_is_checked_strictly_against_it(installed, tmp_pat
     (tmp_path / "wrong.py").write_text(A_WRONG_ONE, "utf-8")
     line = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed), "program.py", "wrong.py"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
-    assert re.findall(r"\[([a-z-]+)\]$", done.stdout, re.MULTILINE) == ["attr-defined", "arg-type"]
+    assert re.findall(r"\[([a-z-]+)\]$", done.stdout, re.MULTILINE) == [
+        "attr-defined",
+        "arg-type",
+        "typeddict-item",
+        "index",
+    ]
     assert "program.py" not in done.stdout

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,17 @@ def test_the_other_commands_as_they_are_written(clone):
         if "delete --all --user anna" in line:
             assert clone.memories(user="anna") == []
     assert (clone.folder / "answers.jsonl").read_text("utf-8").count("\n") == QUESTIONS
+
+
+def test_ones_own_chats_as_it_is_written(clone):
+    with zipfile.ZipFile(clone.folder / "export.zip", "w") as archive:
+        archive.write(REPOSITORY / "samples" / "exports" / "chatgpt.json", "conversations.json")
+    unzip = "import sys, zipfile; sys.stdout.buffer.write(zipfile.ZipFile(sys.argv[2]).read(sys.argv[3]))"
+    (clone.folder / "bin" / "unzip").write_text(f"#!/bin/sh\nexec {sys.executable} -c '{unzip}' \"$@\"\n", "utf-8")
+    (clone.folder / "bin" / "unzip").chmod(0o755)
+    (line,) = re.findall(r"^`(unzip .*)`\.$", README, re.MULTILINE)
+    assert clone.typed(line).code == 0
+    assert "plant" in clone.inside("search", "plants for my balcony", "--user", "me", "-k", "3").out
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.split("\n")[0])

@@ -2,8 +2,8 @@
 
 Adds files of records one after another to one SQLite store by the program, and searches it in between: what a record
 costs, and a search of the user who has 1 % of all memories, of one among a thousand others, and of all. At the end
-also the share of the exact ten nearest that `nearest` finds, searches under a filter that keeps 1 of 1,000, and
-searches while another process writes. A million take four minutes on two cores, and 5 GB of disk.
+also the share of the exact ten nearest that `nearest` finds, searches under a filter that keeps 1 of 1,000, questions
+that name a day or a month, 100 callers at once, `search --file`, and searches while another process writes. A million take four minutes on two cores, and 5 GB of disk.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from powermem_cli.stores.sqlite import SqliteStore
 
 USERS = 1000
 QUERIES = 100
+MANY = 1000  # questions,
+CALLERS = 100  # asked by so many at once
 SIZES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)  # of all records, where it is measured
 WHOSE = {"one user with 1 %": "user0", "one user of 1,000": "user7", "all users": None}
 
@@ -76,8 +78,10 @@ def questions(number: int) -> list[str]:
     return [" ".join(pick.sample(text.split(), 5)) for text, _ in zip(sentences(2), range(number), strict=False)]
 
 
-async def search(folder: Path, user: str | None, filters: dict[str, object] | None = None) -> list[float]:
-    """Milliseconds of each question, in a process that has searched this store before."""
+async def search(
+    folder: Path, user: str | None, filters: dict[str, object] | None = None, when: str = ""
+) -> list[float]:
+    """Milliseconds of each question, in a process that has searched this store before. *when*: words behind each."""
     store = {"provider": "sqlite", "config": {"path": str(folder / "scale.db")}}
     times = []
     async with AsyncMemory({"vector_store": store}) as memory:
@@ -85,11 +89,40 @@ async def search(folder: Path, user: str | None, filters: dict[str, object] | No
         wanted = len((await memory.get_all(user_id=user, filters=filters, limit=10))["results"])
         for question in questions(QUERIES):
             started = time.perf_counter()
-            found = await memory.search(question, user_id=user, filters=filters, limit=10)
+            found = await memory.search(question + when, user_id=user, filters=filters, limit=10)
             times.append((time.perf_counter() - started) * 1000)
             if len(found["results"]) < wanted:
                 raise SystemExit(f"{question!r} found {len(found['results'])} memories only")
     return times
+
+
+async def search_at_once(folder: Path, user: str) -> tuple[list[float], float]:
+    """Milliseconds of each of 1,000 questions that 100 callers ask, and the seconds that all took."""
+    store = {"provider": "sqlite", "config": {"path": str(folder / "scale.db")}}
+    waiting, times = iter(questions(MANY)), []
+
+    async def caller(memory: AsyncMemory) -> None:
+        for question in waiting:
+            started = time.perf_counter()
+            assert (await memory.search(question, user_id=user, limit=10))["results"]
+            times.append((time.perf_counter() - started) * 1000)
+
+    async with AsyncMemory({"vector_store": store}) as memory:
+        await memory.search("how is it", user_id=user)
+        started = time.perf_counter()
+        await asyncio.gather(*(caller(memory) for _ in range(CALLERS)))
+        return times, time.perf_counter() - started
+
+
+def search_file(folder: Path, user: str) -> float:
+    """Seconds of `search --file` with 1,000 questions, its start included."""
+    asked, environ = folder / "questions.txt", command(folder, folder)[1]
+    asked.write_text("\n".join(questions(MANY)) + "\n", encoding="utf-8")
+    arguments = [sys.executable, "-m", "powermem_cli", "search", "--file", str(asked), "--user", user, "--jsonl"]
+    started = time.perf_counter()
+    done = subprocess.run(arguments, env=environ, cwd=folder, check=True, stdout=subprocess.PIPE)
+    assert done.stdout.count(b"\n") == MANY
+    return time.perf_counter() - started
 
 
 def p95(times: Sequence[float]) -> float:
@@ -144,6 +177,12 @@ def at_the_end(folder: Path, number: int) -> None:
     for whose, user in WHOSE.items():
         if whose != "one user of 1,000":  # who has but one such memory
             said(f"search, a filter that keeps 1 of 1,000, {whose}", asyncio.run(search(folder, user, {"n": 7})))
+            for when in (" on November 20", " in November 2023"):  # of the first million a twelfth, and all
+                said(f"search, a question{when}, {whose}", asyncio.run(search(folder, user, when=when)))
+    for whose, user in (("one user with 1 %", "user0"), ("one user of 1,000", "user7")):
+        times, seconds = asyncio.run(search_at_once(folder, user))
+        said(f"search, {CALLERS} callers at once, {MANY / seconds:,.0f} a second, {whose}", times)
+        print(f"{f'search --file, {MANY:,} questions, {whose}':60s} {MANY / search_file(folder, user):,.0f} a second")
     print(
         f"{'recall@10 of nearest against the exact scan':60s} {asyncio.run(recall(folder / 'scale.db')):.3f}",
         flush=True,

@@ -7,7 +7,6 @@ A process that has ended gets the next file. The files overlap: what two of them
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import subprocess
@@ -25,6 +24,7 @@ import apsw
 from checker import check, conserved, summaries
 from crash.kill import write_records
 from program import PROGRAM, Powermem
+from trials import options_of
 
 SHARED = 4  # one record in so many is also in the file before
 
@@ -162,11 +162,10 @@ def judge(powermem: Powermem, workers: list[Worker], figures: Figures) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--records", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     options = parser.parse_args()
     figures = crowd(options.processes, options.seconds, options.records, options.seed)
     print(figures)

@@ -10,7 +10,6 @@ forked from this process, which has loaded them once.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -27,6 +26,7 @@ import apsw
 from checker import Findings, check, conserved, summaries
 from crash.disk import LEFT, Disk
 from crash.kill import write_records
+from trials import options_of
 
 import powermem_cli.cli
 from powermem_cli import checkpoint
@@ -243,12 +243,11 @@ def _without_ledger() -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("which", choices=["every", "power"])
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--trials", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--without-ledger", action="store_true")
     parser.add_argument("--normal", action="store_true", help="synchronous=NORMAL: commits that are not synced")
     options = parser.parse_args()

@@ -9,7 +9,6 @@ may end.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checker import Findings, check, conserved, summaries
 from program import PROGRAM, Powermem
+from trials import options_of
 
 WITHOUT_LEDGER = (sys.executable, str(Path(__file__).with_name("without_ledger.py")))
 """The negative control: the same program with the checkpoint alone. Kills must make it lose or double something."""
@@ -228,10 +228,9 @@ def many(
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--records", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     parser.add_argument("--per-trial", type=int, default=5, help="most kills of one run before it may end")
     parser.add_argument("--no-infer", action="store_true", help="every record as it is, 16 in flight")
     parser.add_argument("--without-ledger", action="store_true", help="the negative control: this must find something")

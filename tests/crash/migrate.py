@@ -8,7 +8,6 @@ program that opens the store finishes the work.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
@@ -24,6 +23,7 @@ import apsw
 import numpy as np
 from crash.cut import DIED
 from crash.disk import LEFT, Disk
+from trials import options_of
 
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite import SqliteStore
@@ -156,11 +156,10 @@ def shapes_and_operations() -> tuple[dict[int, list[str]], int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--power-cuts", type=int, default=0, help="so many power cuts, instead of SIGKILL")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     options = parser.parse_args()
     shapes, number = shapes_and_operations()
     dice, cuts, wrong = random.Random(options.seed), 0, []

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from crash.crowd import crowd
-
-
-def seed() -> int:
-    return random.SystemRandom().randrange(1_000_000)
+from trials import a_seed
 
 
 @pytest.mark.timeout(300)  # a busy machine takes its time
 def test_four_processes_for_a_moment():
-    figures = crowd(4, 1.5, 100, seed())
+    figures = crowd(4, 1.5, 100, a_seed())
     assert not figures.wrong, figures
     assert figures.reads
     assert figures.ended >= 4
@@ -23,6 +18,6 @@ def test_four_processes_for_a_moment():
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_eight_processes_for_a_minute():
-    figures = crowd(8, 60, 200, seed())
+    figures = crowd(8, 60, 200, a_seed())
     print(figures)
     assert not figures.wrong, figures

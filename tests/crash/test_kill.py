@@ -7,10 +7,7 @@ import random
 import pytest
 from checker import check
 from crash.kill import WITHOUT_LEDGER, Figures, Trial, many
-
-
-def a_seed() -> int:
-    return random.SystemRandom().randrange(1_000_000)  # printed by the harness, so that a run can be repeated
+from trials import a_seed
 
 
 def test_four_kills_of_1500_records_lose_and_double_nothing():

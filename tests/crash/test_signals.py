@@ -11,45 +11,18 @@ import random
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from checker import check, conserved
-from crash.kill import write_records
+from checker import conserved
+from crash.heard import RECORDS, all_is_there, end_of, listen, written
 from program import Powermem
 
-RECORDS = 1500  # more than a pipe holds acknowledgements of: a run nobody listens to can't end
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @pytest.fixture
-def powermem(tmp_path):
-    return Powermem(tmp_path)
-
-
-@pytest.fixture
 def talks(powermem):
-    path = powermem.folder / "talks.jsonl"
-    write_records(path, RECORDS, random.Random(5))
-    return path
-
-
-def listen(process: subprocess.Popen[bytes], lines: int) -> bytes:
-    return b"".join(process.stdout.readline() for _ in range(lines))
-
-
-def end_of(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
-    """The rest of stdout (communicate() would forget what was read ahead), and stderr."""
-    if process.stdin is not None:
-        process.stdin.close()
-    rest = process.stdout.read(), process.stderr.read()
-    process.wait()
-    return rest
-
-
-def whole(acknowledgements: Path, *said: bytes) -> Path:
-    acknowledgements.write_bytes(b"".join(said))
-    return acknowledgements
+    return written(powermem)
 
 
 @pytest.mark.parametrize("number", STOPPING)
@@ -67,19 +40,17 @@ def test_a_signal_in_the_middle_of_a_file(powermem, talks, number):
     assert done == len((said + rest).splitlines()) - 1
     assert len(err.splitlines()) == 1
     assert "stopped: signal" in err.decode()
-    acknowledged = whole(powermem.folder / "acks.jsonl", said, rest)
-    assert not check(powermem.database, acknowledged, talks, complete=False)
+    assert all_is_there(powermem, talks, said, rest, complete=False)
 
     again = powermem("add", "-f", talks, "--jsonl")
     assert again.code == 0
     assert again.summary["read"] < RECORDS  # it went on where it stood
-    acknowledged = whole(acknowledged, said, rest, again.out.encode())
-    assert not check(powermem.database, acknowledged, talks)
+    assert all_is_there(powermem, talks, said, rest, again.out)
 
 
 def test_hammering_ctrl_c_ends_it_even_if_nobody_reads_what_it_says(powermem, talks):
     with powermem.started("add", "-f", talks, "--jsonl", stdin=subprocess.DEVNULL) as process:
-        said = listen(process, 1)
+        said = listen(process)
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -87,8 +58,7 @@ def test_hammering_ctrl_c_ends_it_even_if_nobody_reads_what_it_says(powermem, ta
         rest, _ = end_of(process)
     assert process.returncode == -signal.SIGINT
     again = powermem("add", "-f", talks, "--jsonl")
-    heard = [line for line in (said + rest).splitlines(keepends=True) if line.endswith(b"\n")]
-    assert not check(powermem.database, whole(powermem.folder / "a", *heard, again.out.encode()), talks)
+    assert all_is_there(powermem, talks, said, rest, again.out)
 
 
 def test_a_pipe_that_has_no_more_to_say_yet_is_left_at_once(powermem):
@@ -96,7 +66,7 @@ def test_a_pipe_that_has_no_more_to_say_yet_is_left_at_once(powermem):
         for text in ("the first", "the second"):
             process.stdin.write(json.dumps({"memory": text}).encode() + b"\n")
             process.stdin.flush()
-            assert text in listen(process, 1).decode()  # at once: it does not wait for the next
+            assert text in listen(process).decode()  # at once: it does not wait for the next
         process.send_signal(signal.SIGTERM)
         process.wait(10)  # its input is still open
         rest, _ = end_of(process)
@@ -111,7 +81,7 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored(powermem):
     with powermem.started("add", "-", "--format", "jsonl", "--jsonl", wrapper=wrapper) as process:
         process.stdin.write(b'{"memory": "before"}\n')
         process.stdin.flush()
-        listen(process, 1)
+        listen(process)
         process.send_signal(signal.SIGHUP)
         process.stdin.write(b'{"memory": "after"}\n')
         rest, _ = end_of(process)
@@ -142,8 +112,7 @@ def test_signals_at_a_hundred_moments(tmp_path, number):
     for trial in range(100):
         powermem = Powermem(tmp_path / str(trial))
         powermem.folder.mkdir()
-        talks = powermem.folder / "talks.jsonl"
-        write_records(talks, 1000, dice)
+        talks = written(powermem, 1000, dice.randrange(1_000_000))
         with powermem.started("add", "-f", talks, "--jsonl", stdin=subprocess.DEVNULL) as process:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(dice.uniform(0.1, 0.9))  # before that, it is Python's own start that answers
@@ -155,4 +124,4 @@ def test_signals_at_a_hundred_moments(tmp_path, number):
         assert is_python or b"Traceback" not in err
         again = powermem("add", "-f", talks, "--jsonl")
         assert again.code == 0
-        assert not check(powermem.database, whole(powermem.folder / "acks", said, again.out.encode()), talks)
+        assert all_is_there(powermem, talks, said, again.out)

@@ -29,6 +29,7 @@ from typing import BinaryIO
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checker import conserved
+from peak import LAUNCHER, peak_in
 from program import PROGRAM, Powermem
 
 MIB = 1024 * 1024
@@ -152,17 +153,6 @@ class Seen:
     err: str
 
 
-# A process begins with the peak of the one that started it, and that may be a large one: so a small one starts it.
-MEASURED = """
-import os, sys
-pid = os.fork() or os.execv(sys.argv[2], sys.argv[2:])
-_, status, used = os.wait4(pid, 0)
-with open(sys.argv[1], "w") as file:
-    file.write(str(used.ru_maxrss))
-sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
 def run(powermem: Powermem, shape: Shape, way: str, pieces: Iterable[bytes]) -> Seen:
     """*way* is "file", "FIFO" or "stdin"."""
     place, arguments = powermem.folder / "input", ["-"]
@@ -171,10 +161,7 @@ def run(powermem: Powermem, shape: Shape, way: str, pieces: Iterable[bytes]) -> 
         os.mkfifo(place) if way == "FIFO" else write(place.open("wb"), pieces)
     peak = powermem.folder / "peak"
     command = [
-        sys.executable,
-        "-S",
-        "-c",
-        MEASURED,
+        *LAUNCHER,
         str(peak),
         *PROGRAM,
         "add",
@@ -205,7 +192,7 @@ def run(powermem: Powermem, shape: Shape, way: str, pieces: Iterable[bytes]) -> 
     return Seen(
         process.returncode,
         json.loads(said) if said.startswith("{") else {},
-        int(peak.read_text(encoding="utf-8")) / (MIB if sys.platform == "darwin" else 1024),
+        peak_in(peak),
         time.monotonic() - started,
         (powermem.folder / "err").read_text(encoding="utf-8"),
     )

@@ -46,10 +46,15 @@ class Faults:
         return sum(1 for kind, name in self.done if kind == "sync" and name.endswith(suffix))
 
 
+_ever_made: list[apsw.VFS] = []
+
+
 @contextlib.contextmanager
 def injected(faults: Faults) -> Iterator[Faults]:
     """Every database that is opened inside is read and written through *faults*."""
     vfs = _System(faults)
+    # Not freed: a connection that was being opened when the work failed goes on being opened through it, on its thread.
+    _ever_made.append(vfs)
     try:
         yield faults
     finally:

@@ -10,6 +10,7 @@ import pytest
 from checker import check
 from fire.damage import flip, flip_a_run, truncate
 from program import Powermem
+from trials import a_seed
 
 RECORDS = 60
 
@@ -59,7 +60,7 @@ def damaged(folder: Path, mutants: int, seed: int) -> None:
 
 
 def test_forty_damaged_checkpoints(tmp_path):
-    damaged(tmp_path, 40, random.SystemRandom().randrange(1_000_000))
+    damaged(tmp_path, 40, a_seed())
 
 
 @pytest.mark.soak

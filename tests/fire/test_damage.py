@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 
 import pytest
 from fire.damage import ENOUGH, many
 from memories import config
 from program import Powermem
+from trials import a_seed
 
 from powermem_cli.memory import AsyncMemory
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 def test_forty_damaged_databases():
-    seed = random.SystemRandom().randrange(1_000_000)
+    seed = a_seed()
     figures = many(40, seed)
     assert not figures.faults, f"seed {seed}: {figures}"
 

@@ -10,7 +10,6 @@ rejected, since every line was whole once it had its end.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -25,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from checker import check, conserved
 from program import Powermem, Result
+from trials import options_of
 
 USERS = 5
 WORDS = ("tea", "Füße", "河", "garden", "🎹", "letter\\n", "winter", "\u2028", "bridge")
@@ -154,10 +154,9 @@ def follow(rounds: int, rotate_every: int, seed: int) -> Figures:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_of(__doc__)
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--rotate", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1_000_000))
     options = parser.parse_args()
     figures = follow(options.rounds, options.rotate, options.seed)
     print(figures)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 import threading
@@ -12,15 +11,12 @@ from pathlib import Path
 import pytest
 from growing.log import follow
 from program import Powermem
+from trials import a_seed
 
 
 @pytest.fixture
 def powermem(tmp_path):
     return Powermem(tmp_path)
-
-
-def seed() -> int:
-    return random.SystemRandom().randrange(1_000_000)
 
 
 def lines(*numbers: int) -> str:
@@ -39,7 +35,7 @@ def read(powermem, log, code=0):
 
 @pytest.mark.timeout(300)  # a busy machine takes its time
 def test_forty_rounds_and_four_rotations():
-    figures = follow(40, 10, seed())
+    figures = follow(40, 10, a_seed())
     assert not figures.wrong, figures
     assert figures.halves
     assert figures.rotations == 4
@@ -48,7 +44,7 @@ def test_forty_rounds_and_four_rotations():
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_a_thousand_rounds():
-    figures = follow(1000, 50, seed())
+    figures = follow(1000, 50, a_seed())
     print(figures)
     assert not figures.wrong, figures
 

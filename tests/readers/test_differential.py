@@ -7,9 +7,8 @@ import io
 import json
 import random
 import re
-import shutil
-import subprocess
 
+import jq
 import pytest
 from readers.tools import piped
 
@@ -90,19 +89,14 @@ JQ_LOOSER = re.compile(
 """What jq takes and JSON has not: such numbers, halves of characters, byte order marks in the middle."""
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="there is no jq here")
-def test_lines_of_json_as_jq_reads_them():
-    """Each line alone, raw, so that jq says for each whether it is one value."""
+@pytest.mark.parametrize("lines", [1500, pytest.param(300_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])])
+def test_lines_of_json_as_jq_reads_them(lines):
+    """Each line alone, so that jq says for each whether it is one value."""
     dice = random.Random(7)
-    given = [line for line in (mutated(dice) for _ in range(3000)) if not JQ_LOOSER.search(line)]
-    program = "try (fromjson | true) catch false"
-    done = subprocess.run(
-        ["jq", "-R", program], input="\n".join(given) + "\n", capture_output=True, text=True, check=True
-    )
-    by_jq = [line == "true" for line in done.stdout.split()]
+    given = [line for line in (mutated(dice) for _ in range(lines)) if not JQ_LOOSER.search(line)]
+    is_json = jq.compile("try (fromjson | true) catch false").input_values(given)
     said = ours(['{"memory": "first"}', *given])
-    assert len(by_jq) == len(given)
-    for number, (line, accepted) in enumerate(zip(given, by_jq, strict=True), 2):
+    for number, (line, accepted) in enumerate(zip(given, is_json, strict=True), 2):
         if number in said and said[number] not in STRICTER:
             assert (said[number] == "") == accepted, (line, said[number])
 

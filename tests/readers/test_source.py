@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import gzip
 import io
 import os
@@ -248,20 +249,25 @@ def test_a_pipe_is_read_as_it_comes():
 
 
 class Failing(io.BytesIO):
+    number = errno.EIO
+
     def read1(self, size: int = -1) -> bytes:
         piece = super().read1(70)
         if not piece:
-            raise OSError(5, "Input/output error")
+            raise OSError(self.number, os.strerror(self.number))
         return piece
 
 
-def test_a_read_that_fails_is_no_silent_end():
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_a_read_that_fails_is_no_silent_end(monkeypatch, number):
+    """As of a bad disk, or of a file that was replaced on another host of an NFS."""
+    monkeypatch.setattr(Failing, "number", number)
     *good, bad = piped(Failing(LINES[0] + LINES[1] + b'"half'))
     assert memories(good) == ALL[:2]
     assert (bad.code, bad.size) == ("input.truncated", 5)
-    assert "Input/output error" in bad.message
+    assert os.strerror(number) in bad.message
     for packed in (gzip.compress(DATA), codecs.BOM_UTF16_LE + DATA.decode().encode("utf-16-le")):
-        assert "Input/output error" in piped(Failing(packed))[-1].message
+        assert os.strerror(number) in piped(Failing(packed))[-1].message
 
 
 @pytest.mark.parametrize("text", [DATA, b"[" + b",".join(LINES) + b"]"])
