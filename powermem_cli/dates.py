@@ -67,7 +67,7 @@ _DAYS_AGO_CJK: Final = _numbered("今天 今日\n昨天 昨日\n前天 一昨日
 _LAST_CJK: Final = _numbered("上周 上週 先週 上星期\n上个月 上個月 先月\n去年", WEEK)
 _THIS_CJK: Final = _numbered("这周 這週 今週 本周\n这个月 這個月 今月 本月\n今年", WEEK)
 _HINTS: Final = frozenset({*_MONTHS, *_WEEKDAYS, *_UNITS, *_DAYS_AGO, "aujourd"})
-_DIGIT_OR_CJK: Final = re.compile("[0-9\u3040-\u30ff\u4e00-\u9fff]")
+_NUMBER_OF_A_DATE: Final = re.compile(r"(?:19|20)[0-9]{2}|[0-9]\.\s?[0-9]|[\u3040-\u30ff\u4e00-\u9fff]")
 
 
 class Period(NamedTuple):
@@ -84,7 +84,7 @@ Read = Callable[[re.Match[str], date], Iterator[Days]]
 
 def periods_in(question: str, today: date) -> list[Period]:
     """The periods a question speaks of; a month or day without its year is that of this year and the ten before."""
-    if not _DIGIT_OR_CJK.search(question) and _HINTS.isdisjoint(re.findall(r"[^\W\d_]+", question.lower())):
+    if not _NUMBER_OF_A_DATE.search(question) and _HINTS.isdisjoint(re.findall(r"[^\W\d_]+", question.lower())):
         return []
     found: set[Days] = set()
     for pattern, read in _rules():

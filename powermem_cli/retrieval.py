@@ -9,6 +9,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from powermem_cli.model import Hit
@@ -62,17 +63,17 @@ class Ranking:
     """
 
     def __init__(self, near: Iterable[Hit], matching: Iterable[Hit]) -> None:
-        self._cosines: Mapping[int, float] = {hit.id: hit.score for hit in near}
-        self._keywords: Mapping[int, float] = {hit.id: hit.score for hit in matching}
+        self._cosines: Mapping[int, float] = dict(near)
+        self._keywords: Mapping[int, float] = dict(matching)
         self._boosts: defaultdict[int, dict[str, float]] = defaultdict(dict)
         self._judged: Mapping[int, float] = {}
         self._weights = (VECTOR_WEIGHT, KEYWORD_WEIGHT)
         if not (self._cosines and self._keywords):
             self._weights = (1.0, 0.0) if self._cosines else (0.0, 1.0)
-        union = sorted({*self._cosines, *self._keywords})
+        union = sorted({**self._cosines, **self._keywords})
         lowest = min(self._cosines.values(), default=0.0)
-        self._vectors = _normalised([self._cosines.get(id, lowest) for id in union])
-        self._words = _normalised([self._keywords.get(id, 0.0) for id in union])
+        self._vectors = _normalised([*map(self._cosines.get, union, repeat(lowest))])
+        self._words = _normalised([*map(self._keywords.get, union, repeat(0.0))])
         self._places = dict(zip(union, range(len(union)), strict=True))
         near_weight, word_weight = self._weights
         pairs = zip(self._vectors, self._words, strict=True)

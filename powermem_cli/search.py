@@ -22,6 +22,7 @@ from powermem_cli.terms import search_terms
 Mode = Literal["hybrid", "vector", "keyword"]
 
 LOOKED_AT: Final = 60  # of the best hits, in words
+COMPARED: Final = 160  # of the best by words, with what is asked: those behind them do not come to the front by that
 RERANKED: Final = 100  # of the best hits
 OF_THE_TIME: Final = 100  # candidates from each side that are of the time a question names
 LONGEST_QUESTION: Final = 2000  # characters that are looked through for a time
@@ -56,7 +57,8 @@ class Search:
         if mode == "keyword":
             ranking = Ranking([], await self._store.matching(search_terms(query), where, limit=most))
         elif mode == "vector":
-            ranking = Ranking(await self._store.nearest(await self._vector(query, where), where, limit=most), [])
+            vector = await self._vector(await self._embedded(query, where))
+            ranking = Ranking(await self._store.nearest(vector, where, limit=most), [])
         else:
             ranking = await self._fused(query, where, most)
             await self._look_again(query, where, ranking, rows)
@@ -66,27 +68,45 @@ class Search:
         await self._read(where, [hit.id for hit in wanted], rows)
         return Found(wanted, rows, {hit.id: ranking.parts(hit.id) for hit in wanted} if explain else {})
 
-    async def _vector(self, query: str, where: Where) -> Vector:
-        if names := names_in(query):
-            counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
-            query = without_frequent_names(query, names, counts, total)
-        return (await self._embedder.embed([query]))[0]
+    async def _embedded(self, query: str, where: Where) -> str:
+        """What is to be embedded of a question."""
+        if not (names := names_in(query)):
+            return query
+        counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
+        return without_frequent_names(query, names, counts, total)
+
+    async def _vector(self, text: str) -> Vector:
+        return (await self._embedder.embed([text]))[0]
 
     async def _fused(self, query: str, where: Where, most: int) -> Ranking:
         """Both sides in one ranking, and what is of the time that the question names before the rest."""
-        vector, terms = await self._vector(query, where), search_terms(query)
-        then = _of_the_time(query, where)
-        sides = [self._store.nearest(vector, where, limit=most), self._store.matching(terms, where, limit=most)]
-        if then is not None:
-            sides.append(self._store.nearest(vector, then, limit=OF_THE_TIME))
-            sides.append(self._store.matching(terms, then, limit=OF_THE_TIME))
-        found = await asyncio.gather(*sides)
-        near = {hit.id: hit for some in found[::2] for hit in some}
-        matching = {hit.id: hit for some in found[1::2] for hit in some}
-        unseen = tuple(id for id in matching if id not in near)
-        cosines = await self._store.nearest(vector, Where(ids=unseen), limit=len(unseen)) if unseen else []
+        terms, then = search_terms(query), _of_the_time(query, where)
+        parts = [(where, most)] if then is None else [(where, most), (then, OF_THE_TIME)]
+        text = await self._embedded(query, where)
+        by_words: list[list[Hit]] = [[] for _ in parts]
+
+        async def look_for_words(number: int) -> None:
+            part, limit = parts[number]
+            by_words[number] = await self._store.matching(terms, part, limit=limit)
+
+        async def look_near() -> tuple[Vector, list[list[Hit]]]:
+            vector = await self._vector(text)
+            # What the words have led to by now, if the embedder took longer, is looked at in one go with the others.
+            sides = [
+                self._store.nearest(vector, part, limit=limit, and_of=[hit.id for hit in some[:COMPARED]])
+                for (part, limit), some in zip(parts, by_words, strict=True)
+            ]
+            return vector, await asyncio.gather(*sides)
+
+        (vector, by_vector), _ = await asyncio.gather(
+            look_near(), asyncio.gather(*map(look_for_words, range(len(parts))))
+        )
+        near = {hit.id: hit for some in by_vector for hit in some}
+        matching = {hit.id: hit for some in by_words for hit in some}
+        unseen = tuple(id for id in list(matching)[:COMPARED] if id not in near)
+        cosines = await self._store.nearest(vector, Where(where.scope, ids=unseen), limit=len(unseen)) if unseen else []
         ranking = Ranking([*near.values(), *cosines], matching.values())
-        for id in {hit.id for some in found[2:] for hit in some}:
+        for id in {hit.id for some in (*by_vector[1:], *by_words[1:]) for hit in some}:
             ranking.boost(id, "period", PERIOD)
         return ranking
 

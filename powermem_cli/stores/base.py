@@ -288,8 +288,11 @@ class Store(Protocol):
         """What happened to a memory, oldest first; empty if this scope never had one of that id."""
         ...
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
-        """The memories closest to *vector*: best first, ties by id; score is the cosine, -1..1."""
+    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
+        """The memories closest to *vector*: best first, ties by id; score is the cosine, -1..1.
+
+        Behind the first *limit* stand those of the ids *and_of* that are not among them.
+        """
         ...
 
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from powermem_cli.model import Hit, Scope, Vector
@@ -67,7 +68,13 @@ class ServerSearch(ServerStore[Pool]):
         self._has_index = await self._build_index(int(self._meta["dims"]))
         return self._has_index
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
+        found = await self._near(vector, where, limit)
+        seen = {hit.id for hit in found}
+        unseen = tuple(id for id in and_of if id not in seen)
+        return found + await self._near(vector, replace(where, ids=unseen), len(unseen)) if unseen else found
+
+    async def _near(self, vector: Vector, where: Where, limit: int) -> list[Hit]:
         if not vector or limit <= 0:
             return []
         if "dims" not in self._meta:  # another process may have stored the first vector

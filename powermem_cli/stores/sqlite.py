@@ -144,7 +144,7 @@ class SqliteStore:
     async def history(self, id: int, scope: Scope) -> list[HistoryEntry]:
         return await self._read(lambda db: history(db, id, scope))
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
         if not vector or limit <= 0:
             return []
 
@@ -152,7 +152,7 @@ class SqliteStore:
             self._check_kind(db, vector)
             from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
 
-            rows = nearest(db, self._held(), vector, where, limit)
+            rows = nearest(db, self._held(), vector, where, limit, and_of)
             if any(distance is None for _, distance in rows):
                 raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
             # Vectors have length 1, so the cosine follows from the distance.

@@ -40,7 +40,7 @@ from powermem_cli.stores.sqlite_rows import (
     whose_mark,
 )
 from powermem_cli.stores.sqlite_schema import pack_everything
-from powermem_cli.stores.sqlite_where import compile_where
+from powermem_cli.stores.sqlite_where import compile_where, listed
 from powermem_cli.terms import distinct_terms
 
 PACKED_AT: Final = 256  # vectors whose signs are worth a pack; so few are looked at one by one
@@ -214,13 +214,13 @@ class Batch:
         self._flush()
         sql = """SELECT count(*) FROM memories own JOIN memories m ON m.digest = ? AND m.id != own.id
             AND m.user IS own.user AND m.agent IS own.agent AND m.run IS own.run
-            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ? AND m.id IN (SELECT value FROM json_each(?))"""
+            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ? AND m.id IN (SELECT value FROM carray(?))"""
         holding = self._holding(change.digest)
         return bool(count(self._db, sql, (change.digest, times.now(), change.id, holding)))
 
-    def _holding(self, digest: bytes) -> str:
-        """Which memories may have this digest, as JSON."""
-        return json.dumps([*self._finder.holding(self._db, [digest]), *self._said.get(digest, ())])
+    def _holding(self, digest: bytes) -> Any:
+        """Which memories may have this digest, for `carray(?)`."""
+        return listed([*self._finder.holding(self._db, [digest]), *self._said.get(digest, ())])
 
     def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, int, str | None] | None:
         """The user's number, time and metadata (JSON) of a memory that this scope may change."""
@@ -299,7 +299,7 @@ class Batch:
         self._flush()
         condition, values = compile_where(Where(filter=among))
         sql = f"""SELECT min(m.id) FROM memories m
-            WHERE m.id IN (SELECT value FROM json_each(?)) AND m.digest = ?
+            WHERE m.id IN (SELECT value FROM carray(?)) AND m.digest = ?
             AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
         row: Any = next(self._db.execute(sql, (self._holding(digest), digest, *numbers, *values)))
         return None if row[0] is None else int(row[0])

@@ -17,7 +17,7 @@ from powermem_cli.stores.base import TYPICAL_LENGTH, Where, rarity
 from powermem_cli.stores.sqlite_counts import EVERYWHERE, Between, Counts, prefix_of
 from powermem_cli.stores.sqlite_rows import meta, quoted
 from powermem_cli.stores.sqlite_signatures import Ids, Signatures, rows_of
-from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, spans_of
+from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
 
 MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
 POSTINGS_OF: Final = 40  # many memories; what so many hold says little about any of them
@@ -94,10 +94,14 @@ def _quickly(db: apsw.Connection, counts: Counts, asked: _Asked, period: _Period
     terms, prefix, total, where, limit = asked
     most, ranked = max(MOST_POSTINGS, total // POSTINGS_OF), max(MOST_RANKED, RANKED_FOR * limit)
     between = EVERYWHERE if period is None else period.between
-    there = counts.holding(db, terms, prefix, most + 1, between)
+    lists = {term: _postings(db, quoted(prefix, term), between) for term in terms} if total <= most else None
+    # Where some may be long they are counted first.
+    there = counts.holding(db, terms, prefix, most + 1, between) if lists is None else _lengths(lists)
     read = _rarest(there, most)
+    if lists is None:
+        lists = {term: _postings(db, quoted(prefix, term), between) for term in read}
     everywhere = read if period is None else counts.holding(db, list(read), prefix)
-    ids, worth = _added_up(db, {term: rarity(number, total) for term, number in everywhere.items()}, prefix, between)
+    ids, worth = _added_up([lists[term] for term in read], [rarity(everywhere[term], total) for term in read])
     if period is not None:
         may = period.may_hold(ids)
         ids, worth = ids[may], worth[may]
@@ -120,14 +124,15 @@ def _rarest(holding: Mapping[str, int], most: int) -> dict[str, int]:
     return {term: number for term, number in holding.items() if term in some and number}
 
 
-def _added_up(
-    db: apsw.Connection, weights: Mapping[str, float], prefix: str, between: Between
-) -> tuple[Ids, npt.NDArray[np.float64]]:
-    """The memories that hold any of these terms, in ascending order, and what those are worth together."""
-    postings = [_postings(db, quoted(prefix, term), between) for term in weights]
-    if not sum(map(len, postings)):
+def _lengths(lists: Mapping[str, Ids]) -> dict[str, int]:
+    return {term: len(ids) for term, ids in lists.items()}
+
+
+def _added_up(lists: Sequence[Ids], weights: Sequence[float]) -> tuple[Ids, npt.NDArray[np.float64]]:
+    """The memories in any of these lists, in ascending order, and what the lists they are in are worth together."""
+    if not sum(map(len, lists)):
         return np.empty(0, np.int64), np.empty(0)
-    ids, worth = np.concatenate(postings), np.repeat([*weights.values()], [*map(len, postings)])
+    ids, worth = np.concatenate(lists), np.repeat(weights, [*map(len, lists)])
     order = np.argsort(ids, kind="stable")  # merges what is in order already
     ids = ids[order]
     first = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
@@ -164,8 +169,8 @@ def _ranked(db: apsw.Connection, ids: Ids, worth: npt.NDArray[np.float64], where
 
 def _scored(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Scored:
     condition, values = compile_where(where)
-    sql = f"SELECT m.id, {_BREVITY} FROM json_each(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}"
-    rows: Any = db.execute(sql, (f"[{','.join(map(str, worth))}]", *values))
+    sql = f"SELECT m.id, {_BREVITY} FROM carray(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}"
+    rows: Any = db.execute(sql, (listed(worth), *values)).fetchall()
     try:
         return [(id, worth[id] * brevity) for id, brevity in rows]
     except TypeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,7 +24,7 @@ from powermem_cli.stores.sqlite_rows import (
     origin_of,
 )
 from powermem_cli.stores.sqlite_schema import MIGRATIONS
-from powermem_cli.stores.sqlite_where import compile_where
+from powermem_cli.stores.sqlite_where import compile_where, listed
 
 _SELECT_HISTORY: Final = """
 SELECT m.memory, m.number, m.event, m.text, (SELECT name FROM names WHERE number = m.user),
@@ -49,8 +48,8 @@ class SqliteSnapshot:
         return [memory_of(row) for row in rows]
 
     async def vectors(self, ids: Sequence[int]) -> dict[int, Vector]:
-        sql = "SELECT id, vector FROM embeddings WHERE id IN (SELECT value FROM json_each(?))"
-        return dict(await self._rows(sql, (json.dumps(list(ids)),)))
+        sql = "SELECT id, vector FROM embeddings WHERE id IN (SELECT value FROM carray(?))"
+        return dict(await self._rows(sql, (listed(ids),)))
 
     async def ledger(self, *, limit: int, after: bytes | None = None) -> list[LedgerRow]:
         if after is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, cast
 from zlib import crc32
 
 import apsw
@@ -24,14 +24,15 @@ from powermem_cli.model import Vector
 from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite_packs import Packs
 from powermem_cli.stores.sqlite_rows import NOBODY, meta, note_bare, user_number
-from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, spans_of
+from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
 
-CANDIDATES: Final = 400  # whose vectors are compared
+CANDIDATES: Final = 400  # whose vectors are compared, or
+CANDIDATES_FOR: Final = 2  # so many times those that are wanted
 USERS_HELD: Final = 256  # whose rows are held apart
 ROWS_IN_A_PACK: Final = 4096  # when all are packed anew
 AT_A_TIME: Final = 1 << 16  # rows whose signs are compared in one go: they stay in the processor's cache
 FINER: Final = 32  # of so many rows the nearest one by Hamming distance is looked at by value,
-FEWEST_FINER: Final = 16  # but at least so many times those that are wanted
+FEWEST_FINER: Final = 8  # but at least so many times those that are wanted
 
 Ids = npt.NDArray[np.int64]
 Signs = npt.NDArray[np.uint64]
@@ -150,25 +151,40 @@ def _room_for(number: int, width: int) -> Rows:
 _NOTHING: Final = _room_for(0, 0)
 
 
-def nearest(db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int) -> list[tuple[int, float]]:
+Near = list[tuple[int, float]]
+
+
+def nearest(
+    db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int, and_of: Sequence[int] = ()
+) -> Near:
     """(id, distance) of the memories nearest to *vector*, best first, ties by id; a distance that is none comes first.
+    Behind the first *limit* stand those of the ids *and_of* that are not among them.
 
     Exact where the signs are not asked: among given ids, and where no more than CANDIDATES are left.
     """
+    compared = _near(db, held, vector, where, limit, and_of)
+    more = set(and_of)
+    return compared[:limit] + [pair for pair in compared[limit:] if pair[0] in more]
+
+
+def _near(
+    db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int, and_of: Sequence[int]
+) -> Near:
+    """All whose vectors were compared."""
     condition, values = compile_where(where)
     if where.ids is not None:
-        return _compared(db, vector, condition, values)[:limit]
+        return _compared(db, vector, condition, values)
     spans = spans_of(where)
     if spans is None:
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
         if len(ids) <= CANDIDATES:
-            return _compared(db, vector, *_among(ids, condition, values))[:limit]
+            return _compared(db, vector, *_among(ids, condition, values))
         rows = rows_of(db, held, where).among(np.sort(np.array(ids, np.int64)))
     else:
         rows = rows_of(db, held, where)
         if spans != EVER and not np.all(within := rows.within(spans)):
             rows = rows.at(np.flatnonzero(within))
-    return _nearest(db, rows, vector, condition, values, limit)
+    return _nearest(db, rows, vector, condition, values, limit, and_of)
 
 
 def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
@@ -180,30 +196,36 @@ def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
 
 
 def _nearest(
-    db: apsw.Connection, left: Rows, vector: Vector, condition: str, values: Sequence[Any], limit: int
-) -> list[tuple[int, float]]:
+    db: apsw.Connection,
+    left: Rows,
+    vector: Vector,
+    condition: str,
+    values: Sequence[Any],
+    limit: int,
+    and_of: Sequence[int],
+) -> Near:
     """The nearest that the condition leaves; *left* are those that it leaves, and some more."""
     waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
-    wanted = max(CANDIDATES, 2 * limit)
+    wanted = max(CANDIDATES, CANDIDATES_FOR * limit)
     while True:
-        named = candidates(left, vector, wanted).tolist() + waiting
-        found = _compared(db, vector, *_among(named, condition, values))
+        named = {*candidates(left, vector, wanted).tolist(), *waiting}
+        behind = [id for id in and_of if id not in named]
+        found = _compared(db, vector, *_among([*named, *behind], condition, values))
         # Of those that the signs name some may be gone or no longer what they were.
-        if len(found) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
-            return found[:limit]
+        if len(found) - len(behind) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
+            return found
         wanted *= 4
 
 
 def _among(ids: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
-    # json_each: any number of ids in one bound value, and one prepared statement for all.
-    return f"{condition} AND m.id IN (SELECT value FROM json_each(?))", (*values, f"[{','.join(map(str, ids))}]")
+    return f"{condition} AND m.id IN (SELECT value FROM carray(?))", (*values, listed(ids))
 
 
-def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> list[tuple[int, float]]:
+def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> Near:
     sql = f"""SELECT e.id, vec_distance_l2(e.vector, ?) AS distance FROM memories m CROSS JOIN embeddings e ON e.id = m.id
         WHERE {condition} ORDER BY distance, e.id"""
-    rows: Any = db.execute(sql, (vector, *values))
-    return [(id, distance) for id, distance in rows]
+    rows: Any = db.execute(sql, (vector, *values)).fetchall()
+    return cast("Near", rows)
 
 
 def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:

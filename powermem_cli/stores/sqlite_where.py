@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
+
+import apsw
 
 from powermem_cli import times
 from powermem_cli.filters import All, Filter, Not, Test, Value
@@ -23,9 +26,15 @@ _COLUMNS: Final = {
 }
 _INTEGERS: Final = frozenset({"id", "created_at", "updated_at"})
 _COMPARE: Final = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+NO_ID: Final = -1
 NEVER: Final[Condition] = ("0", ())
 EVER: Final = ((times.YEAR_1900, times.YEAR_2200 + 1),)
 MOST_SPANS: Final = 200
+
+
+def listed(ids: Collection[int]) -> Any:
+    """Any number of ids for `carray(?)`: one bound value, and one prepared statement for all."""
+    return apsw.carray(array("q", ids or (NO_ID,)))  # an empty array has no address, which is refused
 
 
 def compile_where(where: Where, *, expired: bool = False) -> Condition:
@@ -39,8 +48,7 @@ def compile_where(where: Where, *, expired: bool = False) -> Condition:
             # An unknown name gives NULL, which equals nothing.
             parts.append((f"m.{column} = (SELECT number FROM names WHERE name = ?)", (name,)))
     if where.ids is not None:
-        # json_each: any number of ids in one bound value, and one prepared statement for all.
-        parts.append(("m.id IN (SELECT value FROM json_each(?))", (f"[{','.join(map(str, where.ids))}]",)))
+        parts.append(("m.id IN (SELECT value FROM carray(?))", (listed(where.ids),)))
     if not expired:
         parts.append(("(m.expires_at IS NULL OR m.expires_at > ?)", (times.now(),)))
     if where.filter is not None:

@@ -123,6 +123,16 @@ class TestNearest:
         assert [hit.score for hit in hits] == pytest.approx([1.0] * 4, abs=1e-5)
         assert [h.id for h in await store.nearest(vector(1), EVERYTHING, limit=2)] == [ids[0], ids[2]]
 
+    async def test_those_asked_for_by_id_stand_behind_the_nearest(self, store):
+        ids = await add_all(store, [insert("x", f"u{n % 2}", vector=vector(n), metadata={"n": n}) for n in range(12)])
+        for where in (EVERYTHING, Where(Scope("u1")), Where(filter=parse_filter({"n": {"gte": 2}}))):
+            every = await store.nearest(vector(3), where, limit=LARGE)
+            wanted = [every[0].id, every[4].id, every[2].id]
+            found = await store.nearest(vector(3), where, limit=2, and_of=wanted)
+            assert [hit.id for hit in found] == [every[n].id for n in (0, 1, 2, 4)]
+            assert [hit.score for hit in found] == pytest.approx([every[n].score for n in (0, 1, 2, 4)], abs=1e-5)
+        assert await store.nearest(vector(3), Where(Scope("nobody")), limit=2, and_of=ids[:1]) == []
+
     async def test_the_opposite_is_minus_one_and_never_less(self, store):
         opposite = (-np.frombuffer(vector(1), "<f4")).tobytes()
         await add(store, insert("x", vector=opposite))
