@@ -16,11 +16,33 @@ from powermem_cli.cli.command import failed_before, with_global_options
 from powermem_cli.cli.exits import Exit, die_of_a_closed_pipe, let_go
 from powermem_cli.cli.layout import Command, Group
 
+# The front page shows this without loading the commands; each says the same of itself.
 PANELS: Final = {
-    "Memories": ("add", "search", "get", "list", "update", "delete", "trash", "history"),
-    "Moving in and out": ("export", "import"),
-    "Looking after it": ("jobs", "check", "db", "stats"),
-    "Settings, agents, help": ("config", "mcp", "help"),
+    "Memories": {
+        "add": "Remember one text, or every record of files and pipes.",
+        "search": "Find the memories that answer a question.",
+        "get": "Show memories by their ids.",
+        "list": "Show memories in the order they were added.",
+        "update": "Change the text of a memory, or its metadata, or both.",
+        "delete": "Forget memories: by their ids, or all of a scope.",
+        "trash": "What delete --all took: kept for 30 days, to be brought back.",
+        "history": "Show what a memory said before, and what became of it.",
+    },
+    "Moving in and out": {
+        "export": "Write memories to a file, as they are at one moment.",
+        "import": "Take in what export wrote: the same ids, times, history.",
+    },
+    "Looking after it": {
+        "jobs": "Past and unfinished batches, and their failed records.",
+        "check": "See whether all is in order: settings, providers, store, disk.",
+        "db": "The store itself: copies of it, damage, other vectors.",
+        "stats": "Count memories by user, agent and day; its size, tokens spent.",
+    },
+    "Settings, agents, help": {
+        "config": "Settings: write them, see where each comes from, check them.",
+        "mcp": "Serve memories to an agent over MCP, on stdin and stdout.",
+        "help": "Explain exit-codes, env, formats, errors, filters or the api.",
+    },
 }
 COMMANDS: Final = tuple(name for names in PANELS.values() for name in names)
 MODULES: Final = {"list": "list_", "import": "import_"}  # where the name is one of Python's own
@@ -108,7 +130,7 @@ def _exit_code(given: Sequence[str]) -> int:
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
     """All of them where options stand in front: only the parser knows which word is the command then."""
     first = arguments[0] if arguments and "_POWERMEM_COMPLETE" not in os.environ else ""
-    if first in {"-V", "--version"}:
+    if not arguments or first in {"-V", "--version", "-h", "--help"}:
         return ()
     return (first,) if first in COMMANDS else COMMANDS
 

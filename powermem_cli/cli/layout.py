@@ -45,8 +45,8 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """The same for what has commands of its own; what each is for is never cut short."""
 
-    panels: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """Heading → names of commands; without them all stand under one."""
+    panels: ClassVar[Mapping[str, Mapping[str, str]]] = {}
+    """Heading → command → what it is for; without them all there are stand under one."""
 
     def get_help(self, ctx: Any) -> str:
         ctx.terminal_width = _narrow()
@@ -61,16 +61,19 @@ class Group(TyperGroup):
         _write_examples(ctx.command_path, formatter)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        width = max(map(len, self.commands))  # the same in all panels
-        for heading, names in (self.panels or {"Commands": self.list_commands(ctx)}).items():
-            commands = [(name, self.commands[name]) for name in names if name in self.commands]
+        panels = self.panels or {"Commands": self._summaries(ctx)}
+        width = max(len(name) for commands in panels.values() for name in commands)  # the same in all panels
+        for heading, commands in panels.items():
             with formatter.section(heading):
-                formatter.write_dl([(f"{name:{width}}", (one.help or "").split("\n")[0]) for name, one in commands])
+                formatter.write_dl([(f"{name:{width}}", summary) for name, summary in commands.items()])
         if ctx.meta.get(_ALONE):
             formatter.write_paragraph()
             formatter.write_text(f"What a command takes: {ctx.command_path} COMMAND --help")
         else:
             _write_options(_options(self, ctx), formatter)
+
+    def _summaries(self, ctx: Any) -> dict[str, str]:
+        return {name: (self.commands[name].help or "").split("\n")[0] for name in self.list_commands(ctx)}
 
 
 def _narrow() -> int | None:

@@ -10,7 +10,7 @@ import typer
 from program import PROGRAM
 
 import powermem_cli
-from powermem_cli.cli import COMMANDS, build
+from powermem_cli.cli import COMMANDS, PANELS, build
 
 HEAVY = {"anyio", "apsw", "asyncio", "aiosqlite", "dotenv", "httpx", "numpy", "rich", "Stemmer", "sqlite3"}
 """What takes long to load, and help and version can do without."""
@@ -25,7 +25,8 @@ def flat(group, *names):
             yield " ".join((*names, name)), [one for one in command.params if one.name != "help"]
 
 
-PARAMETERS = dict(flat(typer.main.get_command(build())))
+APP = typer.main.get_command(build())
+PARAMETERS = dict(flat(APP))
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["add", "--help"], ["search", "-h"]])
@@ -39,6 +40,11 @@ def test_help_and_version_load_nothing_heavy(powermem, arguments):
     loaded = set(json.loads(said.out.splitlines()[-1]))
     assert "powermem_cli.cli" in loaded
     assert not HEAVY & loaded
+
+
+def test_the_front_page_says_of_each_command_what_it_says_of_itself():
+    summaries = {name: summary for commands in PANELS.values() for name, summary in commands.items()}
+    assert {name: one.help.split("\n")[0] for name, one in APP.commands.items()} == summaries
 
 
 def test_the_version(powermem):
