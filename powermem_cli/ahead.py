@@ -37,6 +37,7 @@ logger = logging.getLogger("powermem")
 WORTH_IT: Final = 2 * 1024 * 1024  # bytes to read; the other process takes as long to start as a few hundred KB to read
 LINES: Final = 256  # sent at a time
 BYTES: Final = 128 * 1024  # or as many; a longer line is not sent
+PIPE: Final = 1024 * 1024  # bytes: a list of rows and more, or each waits for the other in the middle of one
 UNDER_WAY: Final = 4  # lists of lines: enough that neither process waits for the other
 
 _HEAD: Final = struct.Struct("<I")
@@ -87,6 +88,7 @@ class Ahead:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                pipesize=PIPE,
                 start_new_session=True,  # Ctrl-C is for us
             )
             threading.Thread(target=self._receive, name="powermem-ahead", daemon=True).start()

@@ -95,7 +95,7 @@ class Reporter:
     def _remarks(self, report: Report, *, says_no_llm: bool) -> str:
         """Lines of their own for a person, in brackets behind the one line that a log gets."""
         tally = report.tally
-        said = [f"{tally.undated:,} without a time"] if tally.undated else []
+        said = [f"{tally.undated:,} came without a time: they got that of adding"] if tally.undated else []
         if says_no_llm and tally.memories:
             said.append("no LLM is configured: kept what users said")
         form = "\n  {}" if is_terminal(self._run.stderr) else " ({})"
@@ -193,6 +193,8 @@ def _summary_line(report: Report, mark: str) -> str:
     ]
     rate = tally.read / report.seconds if report.seconds > 0 else 0.0
     stopped = "" if report.stop_reason == "end" else f" · stopped: {report.stop_reason.replace('_', ' ')}"
+    if _STOPPED.get(report.stop_reason) == Exit.LATER:
+        stopped += "; the same command does the rest"
     took = " · ".join(filter(None, [f"{report.seconds:.1f} s", f"{rate:,.0f}/s", in_words(report.spent)]))
     line = f"{mark} {' · '.join(parts)}   {took}{stopped}"
     return line.strip()

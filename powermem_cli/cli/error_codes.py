@@ -71,6 +71,7 @@ ERROR_CODES: Final = {
     "job.unknown": "there is no job of that name",
     "job.parked": "a record that failed too often is not tried any more",
     "job.damaged": "what was kept of a failed record is damaged",
+    "system.limits": "the system gives no more files, memory or threads",
     "output.io": "the output or the log can't be written",
     "bug.invariant": "a promise of ours is broken: please report",
     "bug.unknown": "an error without a code of its own: please report",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import math
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from powermem_cli.errors import ConfigError
+from powermem_cli.errors import ConfigError, PowerMemError, StoreError
 from powermem_cli.model import Vector
 from powermem_cli.providers.wordpiece import WordPiece
 
 _SEGMENT: Final = 256  # tokens summed in one go; a longer text is the sum of its segments
+_STARVED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _CHUNK: Final = 768  # tokens unpacked to float32 at a time, so that they stay in the processor's cache
 
 
@@ -50,7 +52,9 @@ class StaticModel:
 
     @classmethod
     def load(cls, folder: Path) -> StaticModel:
-        """The model of model.safetensors and vocab.txt in *folder*. Raises ConfigError if they are not sound."""
+        """The model of model.safetensors and vocab.txt in *folder*. Raises ConfigError if they are not sound, StoreError if
+        the system gives no memory for them.
+        """
         try:
             with (folder / "model.safetensors").open("rb") as file:
                 tensors = _tensors(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -58,13 +62,9 @@ class StaticModel:
             rows, scale = tensors["embeddings"], tensors["scale"]
             if (rows.type, scale.type) != ("I8", "F32") or not rows.shape[:1] == scale.shape == (len(words),):
                 raise ValueError(f"{len(words)} words for vectors of shape {rows.shape}, scale {scale.shape}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(
-                f"the built-in embedding model in {folder} is missing or damaged ({error})",
-                hint="reinstall it: pip install --force-reinstall --no-deps powermem-cli",
-                code="config.model",
-            ) from error
-        return cls(rows, scale, WordPiece(dict(zip(words, range(len(words)), strict=True))))
+            return cls(rows, scale, WordPiece(dict(zip(words, range(len(words)), strict=True))))
+        except (MemoryError, OSError, ValueError, KeyError, TypeError) as error:
+            raise _not_loaded(folder, error) from error
 
     def embed(self, texts: Sequence[str]) -> list[Vector]:
         """The same vector for the same text, whatever stands beside it."""
@@ -114,6 +114,21 @@ class StaticModel:
             return sums
         firsts = np.cumsum([0, *(-(-count // _SEGMENT) for count in counts[:-1])])
         return np.add.reduceat(sums, firsts, axis=0)
+
+
+def _not_loaded(folder: Path, error: Exception) -> PowerMemError:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _STARVED:
+        why = getattr(error, "strerror", None) or "out of memory"
+        return StoreError(
+            f"the system gives no more memory or files, which the built-in embedding model needs: {why}",
+            hint="allow more (ulimit -a shows the limits), or end other programs",
+            code="system.limits",
+        )
+    return ConfigError(
+        f"the built-in embedding model in {folder} is missing or damaged ({error})",
+        hint="reinstall it: pip install --force-reinstall --no-deps powermem-cli",
+        code="config.model",
+    )
 
 
 def _segments(count: int) -> Iterator[int]:

@@ -189,15 +189,16 @@ class SqliteStore:
         return await self._write(lambda db: restore(db, self._finder, ledger, history))
 
     async def optimize(self) -> bool:
-        """Pack anew what came in many small packs, and merge the parts of the full text."""
-        from powermem_cli.stores.sqlite_scrub import drop_from_indexes  # noqa: PLC0415 - no other work needs it
+        """Pack anew what came in many small packs, or from an older program; and merge the parts of the full text."""
+        from powermem_cli.stores.sqlite_scrub import drop_from_indexes, lacks_times  # noqa: PLC0415 - no other needs it
 
         def work(db: apsw.Connection) -> bool:
             memories = meta_number(db, "memories")
             records = count(db, "SELECT coalesce(max(number), 0) FROM ledger", ())
             vectors = count(db, "SELECT count(*) FROM signatures", ())
             hashes = count(db, "SELECT count(*) FROM hashes", ())
-            if vectors <= _few_packs(memories) and hashes <= _few_packs(memories) + _few_packs(records):
+            few = vectors <= _few_packs(memories) and hashes <= _few_packs(memories) + _few_packs(records)
+            if few and not lacks_times(db):
                 return False
             drop_from_indexes(db)
             return True

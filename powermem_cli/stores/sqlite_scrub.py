@@ -13,6 +13,12 @@ def drop_from_indexes(db: apsw.Connection) -> None:
     pack_everything(db)
 
 
+def lacks_times(db: apsw.Connection) -> bool:
+    """Whether an older program wrote packs of signs, which had the store open when it became one of the fourth schema."""
+    packs = db.execute("SELECT 1 FROM signatures WHERE length(times) != length(users) LIMIT 1")
+    return next(packs, None) is not None
+
+
 def rebuild(db: apsw.Connection) -> None:
     """Every page anew, and the log of changes cut to nothing. Outside of a transaction. Raises apsw.Error."""
     db.execute("VACUUM")
