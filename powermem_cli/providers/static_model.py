@@ -17,9 +17,10 @@ from powermem_cli.errors import ConfigError, PowerMemError, StoreError
 from powermem_cli.model import Vector
 from powermem_cli.providers.wordpiece import WordPiece
 
-_SEGMENT: Final = 256  # tokens summed in one go; a longer text is the sum of its segments
+_SEGMENT: Final = 64  # tokens summed in one go; a longer text is the sum of its segments
 _STARVED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
-_CHUNK: Final = 768  # tokens unpacked to float32 at a time, so that they stay in the processor's cache
+_FEW: Final = 16  # segments that are summed one by one
+_AT_ONCE: Final = 256  # segments: so many vectors stay in the processor's cache
 
 
 class Tensor(NamedTuple):
@@ -98,22 +99,34 @@ class StaticModel:
         """The sum of the first counts[0] tokens' vectors, of the next counts[1], …: float32 [counts, dimensions]."""
         import numpy as np  # noqa: PLC0415
 
-        rows, scale = self._arrays
-        sizes = [size for count in counts for size in _segments(count)]
-        sums = np.empty((len(sizes), rows.shape[1]), np.float32)
-        ends = np.cumsum(sizes)
-        first = start = 0
-        while first < len(sizes):
-            last = max(first + 1, int(np.searchsorted(ends, start + _CHUNK, "right")))
-            part = tokens[start : ends[last - 1]]
-            unpacked = rows[part] * scale[part, None]
-            offsets = np.concatenate(([0], ends[first : last - 1] - start))
-            np.add.reduceat(unpacked, offsets, axis=0, out=sums[first:last])
-            first, start = last, int(ends[last - 1])
+        sizes = np.array([size for count in counts for size in _segments(count)])
+        starts = np.cumsum(sizes) - sizes
+        longest_first = np.argsort(-sizes, kind="stable")
+        sums = np.empty((len(sizes), self.rows.shape[1]), np.float32)
+        for first in range(0, len(sizes), _AT_ONCE):
+            some = longest_first[first : first + _AT_ONCE]
+            sums[some] = self._sums_of_segments(tokens, starts[some], sizes[some])
         if len(sizes) == len(counts):
             return sums
         firsts = np.cumsum([0, *(-(-count // _SEGMENT) for count in counts[:-1])])
         return np.add.reduceat(sums, firsts, axis=0)
+
+    def _sums_of_segments(self, tokens: Any, starts: Any, sizes: Any) -> Any:
+        """Token by token in order, so that it is the same sum either way; *sizes* falls."""
+        import numpy as np  # noqa: PLC0415
+
+        rows, scale = self._arrays
+        sums = np.zeros((len(sizes), rows.shape[1]), np.float32)
+        if len(sizes) <= _FEW:
+            for into, start, size in zip(sums, starts, sizes, strict=True):
+                part = tokens[start : start + size]
+                (rows[part] * scale[part, None]).sum(axis=0, out=into)
+            return sums
+        # The first tokens of all, then the second ones of those that have one, ….
+        for place, number in enumerate(np.searchsorted(-sizes, -np.arange(sizes[0])).tolist()):
+            part = tokens[starts[:number] + place]
+            sums[:number] += rows[part] * scale[part, None]
+        return sums
 
 
 def _not_loaded(folder: Path, error: Exception) -> PowerMemError:
