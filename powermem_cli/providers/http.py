@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import logging
 import random
@@ -340,6 +341,7 @@ def load() -> None:
     import httpx  # noqa: PLC0415
 
     httpx.AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))  # it imports the rest when it is made
+    importlib.import_module("anyio._backends._asyncio")  # 40 ms of the first time-out
 
 
 def _verification(url: str) -> ssl.SSLContext:
