@@ -81,14 +81,25 @@ class Hashes(Packs):
         # Of runs that grow like powers of two there are few, and no hash is moved more often than that.
         while len(runs) > 1 and len(runs[-2].rows) <= 2 * len(runs[-1].rows):
             last, before = runs.pop(), runs.pop()
-            both = (np.concatenate(parts) for parts in zip(before, last, strict=True))
-            runs.append(_sorted(*both))
+            runs.append(_merged(before, last))
         self._runs[kind] = runs
 
 
 def _sorted(hashes: Integers, rows: Integers) -> Run:
-    order = np.argsort(hashes, kind="stable")  # merges what is in order already
+    order = np.argsort(hashes, kind="stable")
     return Run(hashes[order], rows[order])
+
+
+def _merged(before: Run, last: Run) -> Run:
+    # Not by sorting both together: of millions the arrays that takes would be several times what is kept.
+    number = len(before.rows) + len(last.rows)
+    places = np.searchsorted(before.hashes, last.hashes, "right") + np.arange(len(last.rows))
+    is_before = np.ones(number, np.bool_)
+    is_before[places] = False
+    both = Run(np.empty(number, np.int64), np.empty(number, np.int64))
+    for whole, one, other in zip(both, before, last, strict=True):
+        whole[is_before], whole[places] = one, other
+    return both
 
 
 def _found(run: Run, wanted: Integers) -> Iterator[int]:
