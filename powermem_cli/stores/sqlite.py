@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
 from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
+from powermem_cli.stores import sqlite_exact
 from powermem_cli.stores.base import (
     DAY,
     Applied,
@@ -48,6 +51,10 @@ T = TypeVar("T")
 
 FEW_PACKS: Final = 16  # that are not worth packing anew, and one more
 ROWS_IN_A_PACK: Final = 512  # for so many rows: large files come in packs of 1,024, single records in packs of 256
+SEARCHES_WITHOUT_NUMPY: Final = (
+    8  # for vectors or words: two or three questions; who asks more often is served faster with it
+)
+LOOKED_AT: Final = 10_000  # memories: in less time than numpy takes to load
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
 DEFAULT_COLLECTION: Final = "memories"
 
@@ -79,6 +86,7 @@ class SqliteStore:
         self._counts = Counts()
         self._writer = Writer(self.path, self._finder)
         self._signatures: Signatures | None = None
+        self._without_numpy = SEARCHES_WITHOUT_NUMPY
         self._one_at_a_time = threading.Lock()
         self._idle: list[Connection] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,9 +158,12 @@ class SqliteStore:
 
         def work(db: apsw.Connection) -> list[Hit]:
             self._check_kind(db, vector)
-            from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
+            if self._does_without_numpy(db, where):
+                rows = sqlite_exact.nearest(db, vector, where, limit, and_of)
+            else:
+                from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
 
-            rows = nearest(db, self._held(), vector, where, limit, and_of)
+                rows = nearest(db, self._held(), vector, where, limit, and_of)
             if any(distance is None for _, distance in rows):
                 raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
             # Vectors have length 1, so the cosine follows from the distance.
@@ -163,10 +174,15 @@ class SqliteStore:
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
         if not terms or limit <= 0:
             return []
-        from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
 
         def work(db: apsw.Connection) -> list[Hit]:
-            return [Hit(id, score) for id, score in matching(db, self._counts, self._held(), terms, where, limit)]
+            if self._does_without_numpy(db, where):
+                rows = sqlite_exact.matching(db, self._counts, terms, where, limit)
+            else:
+                from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
+
+                rows = matching(db, self._counts, self._held(), terms, where, limit)
+            return list(starmap(Hit, rows))
 
         return await self._read(work)
 
@@ -239,6 +255,13 @@ class SqliteStore:
         from powermem_cli.stores.sqlite_verify import problems  # noqa: PLC0415 - no other work needs it
 
         return await self._read(problems)
+
+    def _does_without_numpy(self, db: apsw.Connection, where: Where) -> bool:
+        """Whether to look at every memory takes less time than to load what would find them sooner."""
+        if "numpy" in sys.modules or self._without_numpy <= 0:
+            return False
+        self._without_numpy -= 1
+        return self._counts.total(db, where.scope.user_id) <= LOOKED_AT
 
     def _held(self) -> Signatures:
         """One for all connections, each on a thread of its own."""

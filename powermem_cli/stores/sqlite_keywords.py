@@ -13,8 +13,9 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from powermem_cli.stores.base import TYPICAL_LENGTH, Where, rarity
+from powermem_cli.stores.base import Where, rarity
 from powermem_cli.stores.sqlite_counts import EVERYWHERE, Between, Counts, prefix_of
+from powermem_cli.stores.sqlite_exact import BREVITY, Scored, holding_any
 from powermem_cli.stores.sqlite_rows import meta, quoted
 from powermem_cli.stores.sqlite_signatures import Ids, Signatures, rows_of
 from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
@@ -24,9 +25,6 @@ POSTINGS_OF: Final = 40  # many memories; what so many hold says little about an
 ENOUGH: Final = 50  # hits; with fewer, what nearly all hold is asked for too
 MOST_RANKED: Final = 600  # memories whose length is looked up, or
 RANKED_FOR: Final = 3  # so many times those that are wanted
-
-_BREVITY: Final = f"min(1.0, 2.2 / (1 + 1.2 * (0.25 + 0.75 * m.length / {TYPICAL_LENGTH})))"
-Scored = list[tuple[int, float]]
 
 
 def matching(
@@ -46,7 +44,7 @@ def matching(
         if found is not None:
             return found
     holding = {term: number for term, number in counts.holding(db, terms, prefix).items() if number}
-    return _exactly(db, holding, prefix, total, where, limit) if holding else []
+    return holding_any(db, holding, prefix, total, where, limit) if holding else []
 
 
 class _Asked(NamedTuple):
@@ -169,24 +167,9 @@ def _ranked(db: apsw.Connection, ids: Ids, worth: npt.NDArray[np.float64], where
 
 def _scored(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Scored:
     condition, values = compile_where(where)
-    sql = f"SELECT m.id, {_BREVITY} FROM carray(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}"
+    sql = f"SELECT m.id, {BREVITY} FROM carray(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}"
     rows: Any = db.execute(sql, (listed(worth), *values)).fetchall()
     try:
         return [(id, worth[id] * brevity) for id, brevity in rows]
     except TypeError as error:
         raise apsw.CorruptError("the length of a memory is none") from error
-
-
-def _exactly(
-    db: apsw.Connection, holding: Mapping[str, int], prefix: str, total: int, where: Where, limit: int
-) -> Scored:
-    """By all words, every memory that *where* leaves."""
-    condition, values = compile_where(where)
-    each = " UNION ALL ".join(["SELECT rowid AS id, ? AS worth FROM words WHERE words MATCH ?"] * len(holding))
-    sql = f"""
-        SELECT m.id, t.worth * {_BREVITY} AS score
-        FROM (SELECT id, sum(worth) AS worth FROM ({each}) GROUP BY id) t CROSS JOIN memories m ON m.id = t.id
-        WHERE {condition} ORDER BY score DESC, m.id LIMIT ?"""
-    postings = [part for term, n in holding.items() for part in (rarity(n, total), quoted(prefix, term))]
-    rows: Any = db.execute(sql, (*postings, *values, limit))
-    return [(id, score) for id, score in rows]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple
 from zlib import crc32
 
 import apsw
@@ -22,9 +22,10 @@ import numpy.typing as npt
 from powermem_cli.errors import StoreBusy
 from powermem_cli.model import Vector
 from powermem_cli.stores.base import Where
+from powermem_cli.stores.sqlite_exact import Scored, among, compared, cut
 from powermem_cli.stores.sqlite_packs import Packs
 from powermem_cli.stores.sqlite_rows import NOBODY, meta, note_bare, user_number
-from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
+from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, spans_of
 
 CANDIDATES: Final = 400  # whose vectors are compared, or
 CANDIDATES_FOR: Final = 2  # so many times those that are wanted
@@ -151,34 +152,29 @@ def _room_for(number: int, width: int) -> Rows:
 _NOTHING: Final = _room_for(0, 0)
 
 
-Near = list[tuple[int, float]]
-
-
 def nearest(
     db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int, and_of: Sequence[int] = ()
-) -> Near:
+) -> Scored:
     """(id, distance) of the memories nearest to *vector*, best first, ties by id; a distance that is none comes first.
     Behind the first *limit* stand those of the ids *and_of* that are not among them.
 
     Exact where the signs are not asked: among given ids, and where no more than CANDIDATES are left.
     """
-    compared = _near(db, held, vector, where, limit, and_of)
-    more = set(and_of)
-    return compared[:limit] + [pair for pair in compared[limit:] if pair[0] in more]
+    return cut(_near(db, held, vector, where, limit, and_of), limit, and_of)
 
 
 def _near(
     db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int, and_of: Sequence[int]
-) -> Near:
+) -> Scored:
     """All whose vectors were compared."""
     condition, values = compile_where(where)
     if where.ids is not None:
-        return _compared(db, vector, condition, values)
+        return compared(db, vector, condition, values)
     spans = spans_of(where)
     if spans is None:
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
         if len(ids) <= CANDIDATES:
-            return _compared(db, vector, *_among(ids, condition, values))
+            return compared(db, vector, *among(ids, condition, values))
         rows = rows_of(db, held, where).among(np.sort(np.array(ids, np.int64)))
     else:
         rows = rows_of(db, held, where)
@@ -203,29 +199,18 @@ def _nearest(
     values: Sequence[Any],
     limit: int,
     and_of: Sequence[int],
-) -> Near:
+) -> Scored:
     """The nearest that the condition leaves; *left* are those that it leaves, and some more."""
     waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
     wanted = max(CANDIDATES, CANDIDATES_FOR * limit)
     while True:
         named = {*candidates(left, vector, wanted).tolist(), *waiting}
         behind = [id for id in and_of if id not in named]
-        found = _compared(db, vector, *_among([*named, *behind], condition, values))
+        found = compared(db, vector, *among([*named, *behind], condition, values))
         # Of those that the signs name some may be gone or no longer what they were.
         if len(found) - len(behind) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
             return found
         wanted *= 4
-
-
-def _among(ids: Sequence[int], condition: str, values: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
-    return f"{condition} AND m.id IN (SELECT value FROM carray(?))", (*values, listed(ids))
-
-
-def _compared(db: apsw.Connection, vector: Vector, condition: str, values: Sequence[Any]) -> Near:
-    sql = f"""SELECT e.id, vec_distance_l2(e.vector, ?) AS distance FROM memories m CROSS JOIN embeddings e ON e.id = m.id
-        WHERE {condition} ORDER BY distance, e.id"""
-    rows: Any = db.execute(sql, (vector, *values)).fetchall()
-    return cast("Near", rows)
 
 
 def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:
