@@ -88,9 +88,10 @@ class Ahead:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                pipesize=PIPE,
                 start_new_session=True,  # Ctrl-C is for us
             )
+            for pipe in (self._process.stdin, self._process.stdout):
+                _widen(pipe)  # type: ignore[arg-type]
             threading.Thread(target=self._receive, name="powermem-ahead", daemon=True).start()
         except (OSError, RuntimeError) as error:
             logger.debug("reading in this process alone: %s", error)
@@ -258,6 +259,14 @@ def _reading_of(values: Row) -> Reading:
 
 def _is_text(entry: object) -> bool:
     return isinstance(entry, str)
+
+
+def _widen(pipe: BinaryIO) -> None:
+    """Where the system can, and lets us."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl  # noqa: PLC0415 - not on Windows
+
+        fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, PIPE)
 
 
 def _write(pipe: BinaryIO, what: Any) -> None:

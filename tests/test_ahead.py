@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from powermem_cli import ahead, ingestion
-from powermem_cli.ahead import LINES, UNDER_WAY, Ahead, is_worth_it
+from powermem_cli.ahead import LINES, PIPE, UNDER_WAY, Ahead, is_worth_it
 from powermem_cli.batch import Limits
 from powermem_cli.checkpoint import Job
 from powermem_cli.identity import digest, identify
@@ -78,6 +79,17 @@ def at_work(reading: Reading) -> Ahead:
     process.start()
     assert process.is_up.wait(SECONDS)
     return process
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has pipes whose size can be set")
+def test_a_pipe_holds_a_whole_list() -> None:
+    process = at_work(Reading(format="jsonl"))
+    try:
+        assert process._process is not None
+        for pipe in (process._process.stdin, process._process.stdout):
+            assert fcntl.fcntl(pipe.fileno(), fcntl.F_GETPIPE_SZ) == PIPE
+    finally:
+        process.close()
 
 
 @pytest.mark.parametrize(
