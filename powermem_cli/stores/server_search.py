@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,9 @@ from powermem_cli.stores.sql_where import Statement
 
 EXACT_UP_TO: Final = 50_000
 """Memories whose vectors are looked at one by one; if a search leaves more, the index is asked, when there is one."""
+FEW_FOR: Final = 60.0
+"""Seconds for which it is remembered of a scope that it leaves no more."""
+SCOPES_HELD: Final = 4096
 WORTH_AN_INDEX: Final = 20_000
 READ_THROUGH: Final = 5_000
 """Memories of a user that are read for keywords, once, all of them; of more, those that an index names."""
@@ -37,6 +41,7 @@ class ServerSearch(ServerStore[Pool]):
     def __init__(self, place: str, names: Names, embedding_model_dims: int | None) -> None:
         super().__init__(place, names, embedding_model_dims)
         self._has_index = False
+        self._few_until: dict[Scope, float] = {}
 
     @abstractmethod
     async def _build_index(self, dims: int) -> bool:
@@ -92,10 +97,21 @@ class ServerSearch(ServerStore[Pool]):
         if where == EVERYTHING:  # the index serves a store that became small just as well
             return False
         # The first looks into the index of scopes alone, and nearly always suffices.
-        named = where.scope != EVERYTHING.scope
-        if named and await self._few(Where(where.scope), EXACT_UP_TO, expired=True) is not None:
+        if where.scope != EVERYTHING.scope and await self._had_few(where.scope):
             return True
         return await self._few(where, EXACT_UP_TO) is not None
+
+    async def _had_few(self, scope: Scope) -> bool:
+        """Whether there are few enough to look at each, or were so a moment ago: it would be no mistake, only slow."""
+        now = time.monotonic()
+        if now < self._few_until.get(scope, now):
+            return True
+        if await self._few(Where(scope), EXACT_UP_TO, expired=True) is None:
+            return False
+        if len(self._few_until) >= SCOPES_HELD:
+            self._few_until.clear()
+        self._few_until[scope] = now + FEW_FOR
+        return True
 
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
         if not terms or limit <= 0:

@@ -346,6 +346,10 @@ class TestIndex:
             assert hit.score == pytest.approx(1, abs=1e-4)
             exact = await store.nearest(query, Where(Scope("u1")), limit=100)
             assert len(exact) == 40
+            asked, rows = [], store._rows
+            store._rows = lambda sql, values: asked.append(sql) or rows(sql, values)
+            assert await store.nearest(query, Where(Scope("u1")), limit=100) == exact
+            assert len(asked) == 1  # that they are few is not asked again
 
     @pytest.mark.parametrize("place", ["oceanbase"], indirect=True)
     async def test_without_one_every_metric_finds_the_same(self, place):
