@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from engines import Postgres, Seekdb, running
@@ -17,8 +18,33 @@ from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 settings.register_profile("untimed", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
+# Whose tests want a database server, mostly: of two processes one runs all of them, so that each server starts once.
+WITH_SERVERS = (
+    "tests/stores/test_contract",
+    "tests/stores/test_kill_servers",
+    "tests/stores/test_round_trip",
+    "tests/stores/test_servers",
+    "tests/test_moving",
+    "tests/test_samples",
+    "tests/test_trash",
+)
+
 SEEKDB_HAS_A_WHEEL = sys.version_info >= (3, 11) or "POWERMEM_TEST_SEEKDB" in os.environ
 ENGINES = ("sqlite", "postgres", "oceanbase")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As --dist loadfile, which hands out whole files; WITH_SERVERS are one to it, unless more than two would wait."""
+    if config.getoption("dist") != "loadfile" or config.getoption("numprocesses") != 2:
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class WholeFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "servers" if nodeid.startswith(WITH_SERVERS) else super()._split_scope(nodeid)
+
+    return WholeFiles(config, log)
 
 
 @pytest.fixture(scope="session")

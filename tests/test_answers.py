@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -15,6 +16,7 @@ PRETTY = json.dumps({"facts": FACTS}, indent=2)
 NOTHING = '{"facts": []}'
 
 
+@functools.cache
 def mended() -> dict[str, str]:
     """Name → an answer that holds exactly FACTS."""
     around = {
@@ -63,6 +65,7 @@ def forms() -> dict[str, str]:
     }
 
 
+@functools.cache  # one of them has ten million characters
 def refused() -> dict[str, str]:
     """Name → an answer of no use. None of them says that there are no facts."""
     made = {f"cut after {n} of {len(WHOLE)}": WHOLE[:n] for n in range(1, len(WHOLE))}

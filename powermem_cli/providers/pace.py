@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import anyio
-
 from powermem_cli.errors import ProviderBusy
 from powermem_cli.providers.rates import Bucket, LearnedRate
 from powermem_cli.retry import Failure, backoff
@@ -167,6 +165,11 @@ class Turn:
     saturated: bool = False
 
 
+def _now() -> float:
+    """By the loop itself: anyio's way to ask it needs a task, and a timer runs in none."""
+    return asyncio.get_running_loop().time()
+
+
 class Pace:
     """Hands out turns, first come first served, and learns from how the calls end. One per provider and model."""
 
@@ -179,7 +182,7 @@ class Pace:
         tpm: float | None = None,
         timeout: float = math.inf,
         patience: float = PATIENCE,
-        clock: Callable[[], float] = anyio.current_time,
+        clock: Callable[[], float] = _now,
         random: Callable[[], float] = random.random,
     ) -> None:
         self.successes = 0

@@ -73,7 +73,7 @@ class Hashes(Packs):
     def _forget(self) -> None:
         self._runs: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}
 
-    def _take(self, values: Sequence[Any]) -> None:
+    def _take(self, _db: apsw.Connection, values: Sequence[Any]) -> None:
         kind, hashes, rows = values
         if len(hashes) != len(rows) or len(rows) % 8:
             raise apsw.CorruptError("a pack of hashes is not as it was written")

@@ -44,7 +44,7 @@ class Packs(ABC):
         for number, checksum, *values in db.execute(sql, (self._last,)):
             if checksum_of(values) != checksum:
                 raise apsw.CorruptError(f"a row of {self.table} is not as it was written")
-            self._take(values)
+            self._take(db, values)
             self._last = number
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Packs(ABC):
         """Hold nothing; not in place, since somebody may be reading what is held."""
 
     @abstractmethod
-    def _take(self, values: Sequence[Any]) -> None:
+    def _take(self, db: apsw.Connection, values: Sequence[Any]) -> None:
         """Hold one more pack, given as its *columns*."""
 
     @classmethod

@@ -25,7 +25,7 @@ from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite_exact import Scored, among, compared, cut
 from powermem_cli.stores.sqlite_packs import Packs
 from powermem_cli.stores.sqlite_rows import NOBODY, meta, note_bare, user_number
-from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, spans_of
+from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
 
 CANDIDATES: Final = 400  # whose vectors are compared, or
 CANDIDATES_FOR: Final = 2  # so many times those that are wanted
@@ -127,8 +127,9 @@ class Signatures(Packs):
         self._of_users: dict[int, tuple[int, Rows]] = {}
         self._model = None
 
-    def _take(self, values: Sequence[Any]) -> None:
-        self._append(_unpacked(*values))
+    def _take(self, db: apsw.Connection, values: Sequence[Any]) -> None:
+        ids, users, vectors, signs, times = values
+        self._append(_unpacked(ids, users, vectors, signs, times or _times_of(db, ids)))
 
     def _append(self, more: Rows) -> None:
         number = self._number + len(more.ids)
@@ -268,6 +269,14 @@ def _unpacked(ids: bytes, users: bytes, vectors: bytes, signs: bytes, times: byt
         raise apsw.CorruptError("a pack of signs is not as it was written")
     of_each = np.frombuffer(ids, "<i8"), np.frombuffer(users, "<u4"), np.frombuffer(times, "<u4")
     return Rows(*of_each, np.frombuffer(signs, "<u8").reshape(number, -1).T)
+
+
+def _times_of(db: apsw.Connection, ids: bytes) -> bytes:
+    """What a pack lacks that an older program wrote, which had the store open when it got its fourth schema."""
+    wanted = np.frombuffer(ids, "<i8").tolist()
+    sql = "SELECT id, created_at FROM memories WHERE id IN (SELECT value FROM carray(?))"
+    made = dict(db.execute(sql, (listed(wanted),)))
+    return seconds_of(np.array([made.get(id, 0) for id in wanted], np.int64)).tobytes()
 
 
 # ── written in the transaction that writes the vectors ──

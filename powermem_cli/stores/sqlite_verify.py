@@ -16,7 +16,6 @@ import numpy as np
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta, whose_mark
-from powermem_cli.stores.sqlite_scrub import lacks_times
 from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, seconds_of, signs_of
 from powermem_cli.terms import distinct_terms
 
@@ -104,9 +103,6 @@ def _text(raw: bytes | None) -> str | None:
 
 
 def _vectors(db: apsw.Connection) -> Iterator[str]:
-    if lacks_times(db):
-        yield "an older powermem wrote to it while it was brought up to date: powermem db optimize mends that"
-        return
     dims = meta(db, "dims")
     packs, checks = Signatures().of(db), dict(checks_of(db))  # of several rows for one memory the last is true
     order = np.argsort(packs.ids, kind="stable")

@@ -103,9 +103,9 @@ def test_nothing_is_written_and_nobody_is_asked(run, arguments):
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace here")
 @pytest.mark.parametrize("arguments", CASES, ids=" ".join)
 def test_the_system_is_asked_for_nothing_else_either(run, arguments):
+    assert shutil.which("strace"), "what the system is asked for can only be seen with strace: install it"
     powermem, line = run
     trace = powermem.folder.with_name("trace")
     wrapper = ("strace", "-f", "-qq", "-s", "300", "-o", str(trace), *PROGRAM)

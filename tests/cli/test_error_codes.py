@@ -11,6 +11,7 @@ import pymysql
 import pytest
 from fake_api import DIMS, FakeApi, Reply
 
+import powermem_cli
 from powermem_cli.cli.error_codes import ERROR_CODES
 from powermem_cli.errors import PowerMemError
 from powermem_cli.paths import home
@@ -31,6 +32,12 @@ def test_every_code_is_asked_for_by_a_test():
     texts = [path.read_text("utf-8") for path in TESTS.rglob("*.py")]
     asked = {code for code in ERROR_CODES if any(f'"{code}"' in text for text in texts)}
     assert sorted(set(ERROR_CODES) - asked) == []
+
+
+def test_no_code_is_made_that_is_not_listed():
+    texts = [path.read_text("utf-8") for path in Path(powermem_cli.__file__).parent.rglob("*.py")]
+    made = {code for text in texts for code in re.findall(r'code="([a-z_]+\.[a-z_]+)"', text)}
+    assert sorted(made - set(ERROR_CODES)) == []
 
 
 def said_code(powermem, *command, env=None):

@@ -62,7 +62,10 @@ def test_a_bar_then_what_became_of_it(powermem):
     bar, summary, undated, no_llm, reason, aside, cure, _end = screen(shown)
     assert all(part in bar for part in ("100%", "601 records", "1 rejected"))
     assert summary.startswith("600 added (600 memories) · 1 rejected")
-    assert (undated, no_llm) == ("  600 without a time", "  no LLM is configured: kept what users said")
+    assert (undated, no_llm) == (
+        "  600 came without a time: they got that of adding",
+        "  no LLM is configured: kept what users said",
+    )
     assert reason == f"  {path}:601: memory must be text, not a number"
     assert aside.startswith("  set aside: /")
     assert cure == f"  mend them there, then: powermem add -f {aside.removeprefix('  set aside: ')}"
@@ -81,7 +84,7 @@ def test_ctrl_c_is_answered_at_once_and_the_line_is_left_in_order(powermem):
     assert code == -signal.SIGINT
     stopping, summary, end = screen(shown)
     assert stopping.startswith("stopping: what is in flight is finished first")
-    assert "stopped: signal" in summary
+    assert "stopped: signal; the same command does the rest" in summary
     assert end == ""
 
 

@@ -39,7 +39,7 @@ def test_a_signal_in_the_middle_of_a_file(powermem, talks, number):
     assert 100 <= done < RECORDS  # what was heard of before the signal, and no more than a full pipe lets through
     assert done == len((said + rest).splitlines()) - 1
     assert len(err.splitlines()) == 1
-    assert "stopped: signal" in err.decode()
+    assert "stopped: signal; the same command does the rest" in err.decode()
     assert all_is_there(powermem, talks, said, rest, complete=False)
 
     again = powermem("add", "-f", talks, "--jsonl")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from fire.big import MIB, SHAPES, faults, packed, records_of, run, try_all
+from fire.big import MIB, SHAPES, faults, records_of, run, try_all
 
 SIZE = 80 * MIB  # half of it in one piece
 
 
 def test_a_line_of_forty_megabytes(powermem):
     (shape,) = [one for one in SHAPES if one.name == "a long line"]
-    seen = run(powermem, shape, "FIFO", packed(shape.pieces(SIZE)))
+    seen = run(powermem, shape, "FIFO, gzip", shape.pieces(SIZE))
     # Reading takes 80 MiB; with the line held, as bytes and as text, it could not be kept to.
     assert list(faults(shape, seen, records_of(shape, SIZE), bound=120)) == []
 

@@ -175,6 +175,30 @@ def test_a_damaged_model_is_named(tmp_path, name, change):
     assert caught.value.hint
 
 
+STARVING = """
+import resource, sys
+from pathlib import Path
+from powermem_cli.errors import PowerMemError
+from powermem_cli.providers.static_model import StaticModel
+
+held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+for more in range(0, 64 << 20, 2 << 20):
+    resource.setrlimit(resource.RLIMIT_AS, (held + more, -1))
+    try:
+        StaticModel.load(Path(sys.argv[1]))
+    except PowerMemError as error:
+        print(error.code, type(error.__cause__).__name__)
+    else:
+        sys.exit()
+"""
+
+
+def test_a_model_for_which_there_is_no_memory_is_not_called_damaged():
+    said = subprocess.run([sys.executable, "-c", STARVING, DATA], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    assert set(said.stdout.splitlines()) == {"system.limits OSError", "system.limits MemoryError"}
+
+
 def test_a_missing_model_is_named(tmp_path):
     with pytest.raises(ConfigError, match="missing or damaged"):
         StaticModel.load(tmp_path)

@@ -1,7 +1,7 @@
 """Fifty users with ids that somebody might take for one another do whatever comes to mind, all at once; what each of
 them sees is his own, and all of it.
 
-    python tests/security/strangers.py [--operations 1000000] [--engine sqlite] [--seed N]
+    python tests/security/strangers.py [--operations 1000000] [--minutes M] [--engine sqlite] [--seed N]
 
 Each user's operations come one after another, so that a plain dict says what must come of every single one, and the
 users' run at once. Again and again the whole store is compared with all the dicts together.
@@ -10,6 +10,7 @@ users' run at once. Again and again the whole store is compared with all the dic
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import sys
 import tempfile
@@ -199,9 +200,15 @@ def held_in(answer: dict[str, Any]) -> set[tuple[str, int, str, str | None]]:
 
 
 async def mingle(
-    place: Place, operations: int, seed: int, *, users: int = len(HOSTILE_IDS), told: Callable[[str], None] = print
+    place: Place,
+    operations: int,
+    seed: int,
+    *,
+    minutes: float = math.inf,
+    users: int = len(HOSTILE_IDS),
+    told: Callable[[str], None] = print,
 ) -> Figures:
-    """Ends early when something was found."""
+    """Ends early when something was found, and with the round in which *minutes* have passed."""
     told(f"seed {seed}")
     figures, crowd, started = Figures(), list[User](), time.monotonic()
     embedder = {"provider": "moody", "config": {"embedding_dims": 8}}
@@ -209,6 +216,8 @@ async def mingle(
     async with AsyncMemory({"vector_store": store, "embedder": embedder}) as memory:
         crowd += [User(id, memory, crowd, figures, seed) for id in HOSTILE_IDS[:users]]
         while (left := operations - figures.operations.total()) > 0 and not figures.wrong:
+            if time.monotonic() - started > 60 * minutes:
+                break
             each = -(-min(left, A_ROUND) // users)
             await asyncio.gather(*(user.live(each) for user in crowd))
             figures.rounds += 1
@@ -227,18 +236,22 @@ async def mingle(
 def main() -> int:
     parser = options_of(__doc__)
     parser.add_argument("--operations", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no other round begins")
     parser.add_argument("--engine", choices=["sqlite", "postgres", "oceanbase"], default="sqlite")
     options = parser.parse_args()
+
+    def figures_at(place: Place) -> Figures:
+        return asyncio.run(mingle(place, options.operations, options.seed, minutes=options.minutes))
+
     if options.engine == "sqlite":
         with tempfile.TemporaryDirectory(prefix="powermem-strangers-") as folder:
-            place: Place = SqlitePlace(Path(folder) / "memories.db")
-            figures = asyncio.run(mingle(place, options.operations, options.seed))
+            figures = figures_at(SqlitePlace(Path(folder) / "memories.db"))
     elif options.engine == "postgres":
         with running(Postgres()) as server:
-            figures = asyncio.run(mingle(PostgresPlace(server, "strangers"), options.operations, options.seed))
+            figures = figures_at(PostgresPlace(server, "strangers"))
     else:
         with running(Seekdb()) as engine:
-            figures = asyncio.run(mingle(OceanBasePlace(engine, "strangers"), options.operations, options.seed))
+            figures = figures_at(OceanBasePlace(engine, "strangers"))
     print(figures)
     return 1 if figures.wrong else 0
 

@@ -108,22 +108,23 @@ class TestLostLine:
         assert await store.count(EVERYTHING) == 0
 
 
+@pytest.mark.parametrize("place", SERVERS, indirect=True)
 class TestPatience:
-    async def test_connections_the_server_closed_are_replaced(self, fresh):
-        async with fresh.opened() as store, anyio.create_task_group() as tasks:
+    async def test_connections_the_server_closed_are_replaced(self, place):
+        async with place.opened() as store, anyio.create_task_group() as tasks:
             for number in range(5):
                 tasks.start_soon(add, store, insert(f"{number}", "ann"))
-            tasks.start_soon(close_connections, fresh)
+            tasks.start_soon(close_connections, place)
             await add(store, insert("last", "ann"))
-        async with fresh.opened() as store:
+        async with place.opened() as store:
             assert sorted(await texts(store)) == ["0", "1", "2", "3", "4", "last"]
 
-    async def test_a_server_that_comes_back_is_waited_for(self, fresh, short):
-        relay = Relay(short / fresh.socket.name, fresh.socket)
+    async def test_a_server_that_comes_back_is_waited_for(self, place, short):
+        relay = Relay(short / place.socket.name, place.socket)
         with contextlib.ExitStack() as stack:
             away = stack.enter_context(contextlib.ExitStack())
             away.enter_context(relay.running())
-            async with fresh.opened(**fresh.options_at(short / fresh.socket.name)) as store:
+            async with place.opened(**place.options_at(short / place.socket.name)) as store:
                 await add(store, insert("before", "ann"))
                 away.close()
                 async with anyio.create_task_group() as tasks:
@@ -133,20 +134,20 @@ class TestPatience:
                     stack.enter_context(relay.running())
                 assert sorted(await texts(store)) == ["0", "1", "2", "before"]
 
-    async def test_patience_ends(self, fresh, short, monkeypatch):
+    async def test_patience_ends(self, place, short, monkeypatch):
         monkeypatch.setattr(attempts, "PATIENCE", 0.1)
-        relay = Relay(short / fresh.socket.name, fresh.socket)
+        relay = Relay(short / place.socket.name, place.socket)
         with contextlib.ExitStack() as line:
             line.enter_context(relay.running())
-            async with fresh.opened(**fresh.options_at(short / fresh.socket.name)) as store:
+            async with place.opened(**place.options_at(short / place.socket.name)) as store:
                 line.close()
                 with pytest.raises(StoreBusy, match="can't be reached") as caught:
                     await add(store, insert("x"))
                 assert caught.value.retryable
 
-    async def test_a_number_that_another_process_gave_is_not_used(self, fresh):
+    async def test_a_number_that_another_process_gave_is_not_used(self, place):
         numbers = iter([5, 5, 6])
-        async with fresh.opened() as store:
+        async with place.opened() as store:
             store._ids.take = lambda: next(numbers)
             assert await add(store, insert("first", "ann")) == [5]
             assert await add(store, insert("second", "ann")) == [6]

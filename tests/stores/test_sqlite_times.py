@@ -12,6 +12,7 @@ from powermem_cli.model import Scope
 from powermem_cli.stores import sqlite_batch, sqlite_keywords, sqlite_signatures
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
+from powermem_cli.stores.sqlite_packs import checksum_of
 from powermem_cli.stores.sqlite_where import EVER, spans_of
 
 pytestmark = pytest.mark.anyio
@@ -147,6 +148,28 @@ async def test_packs_of_the_third_version_are_given_their_times(tmp_path):
     assert [hit.id for hit in await store.matching(["tea"], Where(filter=created("gt", LAST)), limit=5)] == [id]
     await same_both_ways(store, dice, Scope(), between(LAST // 3, LAST // 2))
     await store.close()
+
+
+def packed_as_in_the_third_version(db):
+    for pack in db.execute("DELETE FROM signatures RETURNING ids, users, vectors, signs").fetchall():
+        sql = "INSERT INTO signatures (checksum, ids, users, vectors, signs) VALUES (?, ?, ?, ?, ?)"
+        db.execute(sql, (checksum_of(pack), *pack))
+
+
+async def test_packs_that_an_older_program_added_meanwhile_are_as_good_and_mended(store):
+    """It had the store open when that was brought up to the fourth version, and goes on in the third."""
+    dice = random.Random(6)
+    ids = await apply(store, *(memory(dice) for _ in range(40)))
+    assert not await store.optimize()
+    await store._write(packed_as_in_the_third_version)
+    await store.close()
+    await store.open("test")
+    await same_both_ways(store, dice, Scope(), between(LAST // 3, LAST // 2))
+    assert await store.verify() == []
+    assert await store.optimize()
+    assert not await store.optimize()
+    await same_both_ways(store, dice, Scope(), between(LAST // 3, LAST // 2))
+    assert {row.id for row in await store.find(EVERYTHING, limit=100)} == {*ids}
 
 
 async def test_times_that_are_not_those_of_the_memories_are_told(store):
