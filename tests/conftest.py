@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +19,13 @@ from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 # No verdict by the clock: a machine may be busy.
 settings.register_profile("untimed", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+# What tests write lies in memory where there is room for all of it: a third of their time would be syncs of small files.
+IN_MEMORY = "/dev/shm"
+ROOM = 4 << 30
+with contextlib.suppress(OSError):
+    if shutil.disk_usage(IN_MEMORY).free >= ROOM:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", IN_MEMORY)
 
 # Whose tests want a database server, mostly: of two processes one runs all of them, so that each server starts once.
 WITH_SERVERS = (

@@ -28,7 +28,7 @@ COMMANDS: Final = (
     ("add", "--file", "chats.jsonl"),
 )
 _ERASE: Final = "\r\x1b[K"
-_SPEED: Final = re.compile(r"\s+[\d.]+ s · [\d,]+/s|  [\d,.]+/s(?=  )")
+_SPEED: Final = re.compile(r"\s+[\d.]+ s · [\d,]+/s|  [\d,.]+/s(?=  |$)", re.MULTILINE)
 _FIRST_ID: Final = 228140915712000000
 
 _LIGHT: Final = TerminalTheme(

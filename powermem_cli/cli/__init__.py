@@ -129,10 +129,11 @@ def _exit_code(given: Sequence[str]) -> int:
 
 def _needed(arguments: Sequence[str]) -> Sequence[str]:
     """All of them where options stand in front: only the parser knows which word is the command then."""
-    first = arguments[0] if arguments and "_POWERMEM_COMPLETE" not in os.environ else ""
-    if not arguments or first in {"-V", "--version", "-h", "--help"}:
+    if "_POWERMEM_COMPLETE" in os.environ:
+        return COMMANDS
+    if not arguments or arguments[0] in {"-V", "--version", "-h", "--help"}:
         return ()
-    return (first,) if first in COMMANDS else COMMANDS
+    return arguments[:1] if arguments[0] in COMMANDS else COMMANDS
 
 
 def _open_closed_streams() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TextIO
 
@@ -11,6 +12,7 @@ from powermem_cli.output.safe import safe
 
 _FEW: Final = 4  # columns that are still read when their cells are broken
 _GAP: Final = 2  # between columns
+_NUMBERS: Final = re.compile(r"[\d,]+")
 
 
 def write_cells(
@@ -46,9 +48,22 @@ def _write_table(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    console = console_for(stream, environ)
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_header=any(header), header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
+    columns = list(zip(header, *rows, strict=True))
+    whole = _room_for_words(columns, console.width)
+    for place, (name, *cells) in enumerate(columns):
+        numbers = place > 0 and all(map(_NUMBERS.fullmatch, cells))
+        in_words = any(" " in cell for cell in cells)
+        table.add_column(name, overflow="fold", justify="right" if numbers else "left", no_wrap=whole and not in_words)
     for row in rows:
         table.add_row(*map(Text, row))
-    console_for(stream, environ).print(table)
+    console.print(table)
+
+
+def _room_for_words(columns: Sequence[Sequence[str]], width: int) -> bool:
+    """Whether nothing has to be broken but between words: a path stays whole while sentences beside it can give way."""
+    from rich.cells import cell_len  # noqa: PLC0415
+
+    longest = [max([cell_len(word) for cell in column for word in cell.split(" ")]) for column in columns]
+    return sum(longest) + _GAP * (len(columns) - 1) <= width

@@ -28,7 +28,7 @@ _BAR_WIDTH: Final = (10, 30)
 _GAP: Final = "  "
 _OVERWRITE: Final = "\r\x1b[K"
 _GREEN: Final = "32"
-_YELLOW: Final = "33"
+_BOLD: Final = "1"  # stands out on every background; the yellow of many terminals is not seen on white
 _DIM: Final = "2"
 
 
@@ -178,7 +178,7 @@ class Bar(Log):
                 chosen.add(name)
         if place.share is not None:
             parts["bar"] = self._bar(place.share, min(_BAR_WIDTH[0] + width - used, _BAR_WIDTH[1]))
-        parts["troubles"] = self._painted(parts["troubles"], _YELLOW)
+        parts["troubles"] = self._painted(parts["troubles"], _BOLD)
         return _GAP.join([text for name, text in parts.items() if name in chosen])
 
     def _bar(self, share: float, width: int) -> str:
@@ -228,11 +228,12 @@ class Course:
         seconds = now - then
         known = self._total is not None and bytes_read <= self._total  # it may have grown meanwhile
         per_second = (bytes_read - bytes_then) / seconds if seconds > 0 else 0.0
+        to_read = (self._total or 0) - bytes_read
         return Place(
             share=bytes_read / self._total if known and self._total else None,
             records=records,
             speed=(records - records_then) / seconds if seconds >= _REDRAW_AFTER else None,
-            left=(self._total - bytes_read) / per_second if known and self._total and per_second > 0 else None,
+            left=to_read / per_second if to_read > 0 and per_second > 0 else None,
             troubles={name: counts[name] for name in _TROUBLES if counts.get(name)},
         )
 

@@ -70,7 +70,7 @@ def _columns(console: Console, page: Sequence[Row], header: bool) -> None:
     table.width = min(console.width, _WIDEST)
     scored = any(_score(row) for row in page)
     if scored:
-        table.add_column("score", width=5, style="cyan")
+        table.add_column("score", width=5)
     table.add_column("memory", ratio=1)
     table.add_column("when (UTC)", width=16 if wide else 10, style="dim")
     table.add_column("id", min_width=max(len(str(row["id"])) for row in page), justify="right", style="dim")

@@ -7,7 +7,7 @@ import textwrap
 from typing import Final
 
 _A_COMMAND: Final = re.compile(r"\b(?:powermem|pip) \S")
-_INDENT: Final = re.compile(r" *(?:\w+ {2,})?")
+_INDENT: Final = re.compile(r" *(?:\w+ {2,}|\d+\. )?")
 _HANGING: Final = 2
 
 

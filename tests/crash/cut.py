@@ -195,7 +195,7 @@ def every(records: int = 30, step: int = 1, first: int = 0, *, without_ledger: b
     """SIGKILL before each operation, or each *step*th."""
     prepare = _without_ledger if without_ledger else _nothing
     number = operations(records, prepare)
-    print(f"{number} operations")
+    print(f"{number} operations", flush=True)
     harm = Harm()
     for at in range(first, number, step):
         with tempfile.TemporaryDirectory(prefix="powermem-cut-") as folder:
@@ -207,7 +207,7 @@ def every(records: int = 30, step: int = 1, first: int = 0, *, without_ledger: b
 
 def power(trials: int, seed: int, records: int = 200, *, normal: bool = False) -> Harm:
     """Power cuts at random operations."""
-    print(f"seed {seed}")
+    print(f"seed {seed}", flush=True)  # or each fork would write it once more
     dice = random.Random(seed)
     prepare = _normal if normal else _nothing
     number = operations(records, prepare)

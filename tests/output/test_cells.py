@@ -33,6 +33,27 @@ def test_a_terminal_gets_columns():
     assert lines[2].split() == ["notes", "running", "1", "2"]
 
 
+def test_numbers_end_below_each_other():
+    header, *lines = shown(Terminal()).splitlines()
+    for name, numbers in (("added", ("575", "1")), ("rejected", ("0", "2"))):
+        end = header.index(name) + len(name)
+        assert [line[:end].split()[-1] for line in lines] == [*numbers]
+
+
+def test_sentences_give_way_before_paths_are_broken():
+    path, origin = "/a/place/for/memories.db", "SQLITE_PATH in the environment"
+    lines = shown(Terminal(), ("setting", "value", "from"), [("vector_store.path", path, origin)], 60).splitlines()
+    assert path in lines[1]
+    assert " ".join(line[45:].strip() for line in lines[1:]) == origin
+    assert max(map(len, lines)) <= 60
+
+
+@pytest.mark.parametrize("wide", ["a/" * 40, "漢字" * 20])
+def test_what_is_longer_than_the_line_is_broken_but_not_lost(wide):
+    lines = shown(Terminal(), ("a", "b"), [(wide, "two words")], 40).splitlines()
+    assert "".join(line[:30].split("  ")[0].strip() for line in lines[1:]) == wide
+
+
 @pytest.mark.parametrize("width", [36, 40])
 def test_a_narrow_one_gets_them_one_below_the_other(width):
     lines = shown(Terminal(), width=width).splitlines()

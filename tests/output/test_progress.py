@@ -177,7 +177,7 @@ class TestBar:
         clock.now += 1
         progress.update(50, {"added": 1, "failed": 2})
         assert "\x1b[32m━━━" in stream.getvalue()
-        assert "\x1b[33m2 failed\x1b[0m" in stream.getvalue()
+        assert "\x1b[1m2 failed\x1b[0m" in stream.getvalue()
         ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
         progress = Bar(ascii_only, {"COLUMNS": "60"}, clock)
         progress.start(100, "漢" * 9)

@@ -123,7 +123,7 @@ class TestTable:
 
     def test_colour_only_when_wanted(self):
         assert "\x1b" not in table([TEA])
-        assert "\x1b[36m0.813" in table([TEA], FORCE_COLOR="1")
+        assert "\x1b[2m2026-03-01" in table([TEA], FORCE_COLOR="1")
 
 
 class TestDetails:

@@ -13,6 +13,7 @@ def test_lines_break_between_words_under_the_beginning_of_what_they_say():
         "         siliconflow",
     ]
     assert wrapped("a line of words without a label", 16) == "a line of words\n  without a\n  label"
+    assert wrapped(" 1. 0.947 for 0.96: asks -0.04", 20) == " 1. 0.947 for 0.96:\n    asks -0.04"
 
 
 def test_what_is_copied_stays_whole():
