@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from places import OceanBasePlace, Place, PostgresPlace, SqlitePlace
 
 # No verdict by the clock: a machine may be busy.
-settings.register_profile("untimed", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("untimed", max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 # What tests write lies in memory where there is room for all of it: a third of their time would be syncs of small files.

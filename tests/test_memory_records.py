@@ -182,7 +182,7 @@ class TestChange:
 SAID = st.lists(st.sampled_from("abcd"), max_size=4, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(before=SAID, versions=st.lists(SAID.filter(bool), min_size=1, max_size=4))
 def test_whatever_a_conversation_becomes_what_it_says_is_there_once(tmp_path_factory, before, versions):
     async def main() -> list[str]:
@@ -266,7 +266,7 @@ class TestFailure:
 VERSIONS = st.lists(st.lists(st.sampled_from("abcd"), min_size=1, max_size=4, unique=True), min_size=1, max_size=4)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(VERSIONS)
 def test_after_any_history_of_a_conversation_its_last_version_is_what_is_held(tmp_path_factory, versions):
     async def main() -> None:

@@ -10,10 +10,10 @@ from crash.kill import WITHOUT_LEDGER, Figures, Trial, many
 from trials import a_seed
 
 
-def test_three_kills_of_800_records_lose_and_double_nothing():
-    figures = many(3, 800, a_seed(), per_trial=(3,), infer=False)
+def test_two_kills_of_600_records_lose_and_double_nothing():
+    figures = many(2, 600, a_seed(), per_trial=(2,), infer=False)
     assert figures.clean, figures
-    assert figures.kills == 3
+    assert figures.kills == 2
 
 
 def test_without_the_ledger_one_kill_is_found_out(tmp_path):

@@ -152,7 +152,7 @@ async def check_everywhere(filled, source, scope):
     assert sorted(hit.id for hit in await store.nearest(vector(7), where, limit=LARGE)) == expected
 
 
-@settings(max_examples=120, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(source=filters(), scope=scopes)
 async def test_any_filter_leaves_what_python_leaves(filled, source, scope):
     await check_everywhere(filled, source, scope)
