@@ -19,6 +19,7 @@ from powermem_cli.stores.sqlite_rows import count, in_chunks
 
 PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
 HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
+SORTED_TOGETHER: Final = 1 << 16  # the quickest; of millions the arrays that takes would be several times what is kept
 HASH_BYTES: Final = 16  # of which the first 8 are compared here, and all of them by whoever reads the row
 
 Integers = npt.NDArray[np.int64]
@@ -91,8 +92,9 @@ def _sorted(hashes: Integers, rows: Integers) -> Run:
 
 
 def _merged(before: Run, last: Run) -> Run:
-    # Not by sorting both together: of millions the arrays that takes would be several times what is kept.
     number = len(before.rows) + len(last.rows)
+    if number <= SORTED_TOGETHER:
+        return _sorted(*(np.concatenate(parts) for parts in zip(before, last, strict=True)))
     places = np.searchsorted(before.hashes, last.hashes, "right") + np.arange(len(last.rows))
     is_before = np.ones(number, np.bool_)
     is_before[places] = False
