@@ -20,6 +20,7 @@ from powermem_cli.stores.sqlite_rows import count, in_chunks
 PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
 HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
 SORTED_TOGETHER: Final = 1 << 16  # the quickest; of millions the arrays that takes would be several times what is kept
+TAKEN_AT_ONCE: Final = 1 << 20  # that are sorted at once: a store of millions is read in a part of the time
 HASH_BYTES: Final = 16  # of which the first 8 are compared here, and all of them by whoever reads the row
 
 Integers = npt.NDArray[np.int64]
@@ -73,17 +74,33 @@ class Hashes(Packs):
 
     def _forget(self) -> None:
         self._runs: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}
+        self._new: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}  # packs as they were read
+        self._number_new = 0
 
     def _take(self, _db: apsw.Connection, values: Sequence[Any]) -> None:
         kind, hashes, rows = values
         if len(hashes) != len(rows) or len(rows) % 8:
             raise apsw.CorruptError("a pack of hashes is not as it was written")
-        runs = [*self._runs[kind], _sorted(np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8"))]
-        # Of runs that grow like powers of two there are few, and no hash is moved more often than that.
-        while len(runs) > 1 and len(runs[-2].rows) <= 2 * len(runs[-1].rows):
-            last, before = runs.pop(), runs.pop()
-            runs.append(_merged(before, last))
-        self._runs[kind] = runs
+        self._new[kind].append(Run(np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8")))
+        self._number_new += len(rows) // 8
+        if self._number_new >= TAKEN_AT_ONCE:
+            self._took_all()
+
+    def _took_all(self) -> None:
+        for kind, new in self._new.items():
+            if new:
+                runs = [*self._runs[kind], _sorted(*_joined(new))]
+                # Of runs that grow like powers of two there are few, and no hash is moved more often than that.
+                while len(runs) > 1 and len(runs[-2].rows) <= 2 * len(runs[-1].rows):
+                    last, before = runs.pop(), runs.pop()
+                    runs.append(_merged(before, last))
+                self._runs[kind], self._new[kind] = runs, []
+        self._number_new = 0
+
+
+def _joined(runs: Sequence[Run]) -> Run:
+    hashes, rows = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+    return Run(hashes, rows)
 
 
 def _sorted(hashes: Integers, rows: Integers) -> Run:
@@ -94,7 +111,7 @@ def _sorted(hashes: Integers, rows: Integers) -> Run:
 def _merged(before: Run, last: Run) -> Run:
     number = len(before.rows) + len(last.rows)
     if number <= SORTED_TOGETHER:
-        return _sorted(*(np.concatenate(parts) for parts in zip(before, last, strict=True)))
+        return _sorted(*_joined((before, last)))
     places = np.searchsorted(before.hashes, last.hashes, "right") + np.arange(len(last.rows))
     is_before = np.ones(number, np.bool_)
     is_before[places] = False

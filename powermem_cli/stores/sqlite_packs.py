@@ -46,6 +46,7 @@ class Packs(ABC):
                 raise apsw.CorruptError(f"a row of {self.table} is not as it was written")
             self._take(db, values)
             self._last = number
+        self._took_all()
 
     @abstractmethod
     def _forget(self) -> None:
@@ -54,6 +55,9 @@ class Packs(ABC):
     @abstractmethod
     def _take(self, db: apsw.Connection, values: Sequence[Any]) -> None:
         """Hold one more pack, given as its *columns*."""
+
+    def _took_all(self) -> None:  # noqa: B027 - not all have something left to do
+        """What this transaction sees has been taken."""
 
     @classmethod
     def keep(cls, db: apsw.Connection, *values: Any) -> None:
