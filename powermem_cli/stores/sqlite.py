@@ -51,9 +51,7 @@ T = TypeVar("T")
 
 FEW_PACKS: Final = 16  # that are not worth packing anew, and one more
 ROWS_IN_A_PACK: Final = 512  # for so many rows: large files come in packs of 1,024, single records in packs of 256
-SEARCHES_WITHOUT_NUMPY: Final = (
-    8  # for vectors or words: two or three questions; who asks more often is served faster with it
-)
+SEARCHES_WITHOUT_NUMPY: Final = 8  # two or three questions: who asks more often is served faster with it
 LOOKED_AT: Final = 10_000  # memories: in less time than numpy takes to load
 READERS: Final = 4  # connections that search while one writes; SQLite lets go of the GIL while it works
 DEFAULT_COLLECTION: Final = "memories"
