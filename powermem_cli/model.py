@@ -109,8 +109,7 @@ class Rejected:
     size: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMemory:
+class StoredMemory(NamedTuple):
     """One row of a store; times are microseconds since 1970 UTC."""
 
     id: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any, Final
 from zlib import crc32
 
@@ -25,6 +26,7 @@ SELECT_LEDGER: Final = "SELECT number, key, content, status, memory_ids, tries, 
 MOST_KEYS_AT_ONCE: Final = 1024
 EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
 ID_BITS: Final = 20
+LONGEST_SIZE: Final = 5  # bytes of a number below 2³²
 NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 
@@ -50,8 +52,14 @@ def origin_of(name: str | None, line: int | None) -> Origin | None:
     """From a name in the table of origins, which is None for a memory that came from nowhere in particular."""
     if name is None:
         return None
-    job, file, role = json.loads(name)
+    job, file, role = _parts_of(name)
     return Origin(job, file, line, role)
+
+
+@lru_cache(maxsize=1024)  # of thousands of rows, and there are few
+def _parts_of(origin: str) -> tuple[str | None, str | None, str | None]:
+    job, file, role = json.loads(origin)
+    return job, file, role
 
 
 def origin_name(origin: Origin) -> str:
@@ -140,6 +148,18 @@ def ledger_values(row: LedgerRow) -> tuple[Any, ...]:
 def length_of(terms: str) -> int:
     """How many there are, with a blank between each two."""
     return terms.count(" ") + 1 if terms else 0
+
+
+def length_told_by(size: Any) -> int:
+    """How many distinct terms a memory has, of the size that FTS5 keeps: a number in bytes of 7 bits, and each term
+    stands there twice.
+    """
+    if not isinstance(size, bytes) or not 0 < len(size) <= LONGEST_SIZE:
+        raise apsw.CorruptError("the number of a memory's words is none")
+    number = 0
+    for byte in size:
+        number = number << 7 | byte & 0x7F
+    return number // 2
 
 
 def indexed_terms(terms: str, user: int | None) -> str:

@@ -10,9 +10,9 @@ true ten nearest, among the 300 best by "signs of the memory times values of the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, cast
 from zlib import crc32
 
 import apsw
@@ -181,7 +181,7 @@ def _near(
         rows = rows_of(db, held, where)
         if spans != EVER and not np.all(within := rows.within(spans)):
             rows = rows.at(np.flatnonzero(within))
-    return _nearest(db, rows, vector, condition, values, limit, and_of)
+    return _nearest(db, rows, vector, where, limit, and_of)
 
 
 def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
@@ -192,26 +192,47 @@ def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
     return _NOTHING if number is None else held.of_user(db, number)
 
 
+def leaves_all(db: apsw.Connection, where: Where) -> bool:
+    """Whether all memories of the user, or of all, are meant: then the row of one that is known to be theirs need not
+    be looked at.
+    """
+    return spans_of(where) == EVER and not any(
+        db.execute("SELECT 1 FROM memories WHERE expires_at IS NOT NULL LIMIT 1")
+    )
+
+
 def _nearest(
-    db: apsw.Connection,
-    left: Rows,
-    vector: Vector,
-    condition: str,
-    values: Sequence[Any],
-    limit: int,
-    and_of: Sequence[int],
+    db: apsw.Connection, left: Rows, vector: Vector, where: Where, limit: int, and_of: Sequence[int]
 ) -> Scored:
-    """The nearest that the condition leaves; *left* are those that it leaves, and some more."""
+    """The nearest that *where* leaves; *left* are those that it leaves, and some more."""
+    unasked = leaves_all(db, where)
     waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
     wanted = max(CANDIDATES, CANDIDATES_FOR * limit)
     while True:
-        named = {*candidates(left, vector, wanted).tolist(), *waiting}
-        behind = [id for id in and_of if id not in named]
-        found = compared(db, vector, *among([*named, *behind], condition, values))
+        named = {*candidates(left, vector, wanted).tolist()}
+        more = {*waiting, *and_of} - named
+        theirs, others = (named, more) if unasked else (set(), named | more)
+        found = _compared(db, vector, theirs, others, where)
+        behind = len(more.difference(waiting))
         # Of those that the signs name some may be gone or no longer what they were.
-        if len(found) - len(behind) >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
+        if len(found) - behind >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
             return found
         wanted *= 4
+
+
+def _compared(
+    db: apsw.Connection, vector: Vector, theirs: Collection[int], others: Collection[int], where: Where
+) -> Scored:
+    """(id, distance) of *theirs* whose vector is there still, and of those *others* that *where* leaves; in the order
+    of `compared`.
+    """
+    condition, values = compile_where(where)
+    sql = f"""
+        SELECT e.id, vec_distance_l2(e.vector, ?) AS distance
+        FROM (SELECT value AS id FROM carray(?) UNION ALL
+              SELECT m.id FROM carray(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}) some
+        CROSS JOIN embeddings e ON e.id = some.id ORDER BY distance, e.id"""
+    return cast("Scored", db.execute(sql, (vector, listed(theirs), listed(others), *values)).fetchall())
 
 
 def candidates(rows: Rows, vector: Vector, wanted: int) -> Ids:

@@ -15,7 +15,7 @@ import numpy as np
 
 from powermem_cli.identity import digest
 from powermem_cli.stores.sqlite_finder import Finder
-from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, meta, whose_mark
+from powermem_cli.stores.sqlite_rows import NOBODY, indexed_terms, length_of, length_told_by, meta, whose_mark
 from powermem_cli.stores.sqlite_signatures import Signatures, checks_of, seconds_of, signs_of
 from powermem_cli.terms import distinct_terms
 
@@ -143,13 +143,17 @@ def _words(db: apsw.Connection) -> Iterator[str]:
     there: defaultdict[int, int] = defaultdict(int)
     for term, id in db.execute("SELECT CAST(term AS BLOB), doc FROM temp.each_word"):
         there[id] ^= _mark(term)
-    for id, raw, user in db.execute("SELECT id, CAST(text AS BLOB), user FROM memories"):
+    sql = "SELECT m.id, CAST(m.text AS BLOB), m.user, d.sz FROM memories m LEFT JOIN words_docsize d ON d.id = m.id"
+    for id, raw, user, size in db.execute(sql):
         text = _text(raw)
+        terms = distinct_terms(text) if text is not None else ""
         wanted = 0
-        for term in indexed_terms(distinct_terms(text), user).split() if text is not None else ():
+        for term in indexed_terms(terms, user).split():
             wanted ^= _mark(term.encode())
         if there.pop(id, 0) != wanted:
             yield f"memory {id}: the words it is found by are not those of its text"
+        if text is not None and size is not None and length_told_by(size) != length_of(terms):
+            yield f"memory {id}: the number of words it is found by is wrong"
     yield from (f"memory {id}: words lead to it, but it is not there" for id in there)
 
 
