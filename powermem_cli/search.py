@@ -83,30 +83,20 @@ class Search:
         terms, then = search_terms(query), _of_the_time(query, where)
         parts = [(where, most)] if then is None else [(where, most), (then, OF_THE_TIME)]
         text = await self._embedded(query, where)
-        by_words: list[list[Hit]] = [[] for _ in parts]
-
-        async def look_for_words(number: int) -> None:
-            part, limit = parts[number]
-            by_words[number] = await self._store.matching(terms, part, limit=limit)
-
-        async def look_near() -> tuple[Vector, list[list[Hit]]]:
-            vector = await self._vector(text)
-            # What the words have led to by now, if the embedder took longer, is looked at in one go with the others.
-            sides = [
-                self._store.nearest(vector, part, limit=limit, and_of=[hit.id for hit in some[:COMPARED]])
-                for (part, limit), some in zip(parts, by_words, strict=True)
-            ]
-            return vector, await asyncio.gather(*sides)
-
-        (vector, by_vector), _ = await asyncio.gather(
-            look_near(), asyncio.gather(*map(look_for_words, range(len(parts))))
-        )
-        near = {hit.id: hit for some in by_vector for hit in some}
-        matching = {hit.id: hit for some in by_words for hit in some}
-        unseen = tuple(id for id in list(matching)[:COMPARED] if id not in near)
-        cosines = await self._store.nearest(vector, Where(where.scope, ids=unseen), limit=len(unseen)) if unseen else []
-        ranking = Ranking([*near.values(), *cosines], matching.values())
-        for id in {hit.id for some in (*by_vector[1:], *by_words[1:]) for hit in some}:
+        vector = asyncio.ensure_future(self._vector(text))
+        try:
+            found = await asyncio.gather(
+                *(
+                    self._store.near_and_matching(vector, terms, part, limit=limit, compared=COMPARED)
+                    for part, limit in parts
+                )
+            )
+        finally:
+            vector.cancel()  # nobody waits for it if the store failed
+        near = {hit.id: hit for by_vector, _ in found for hit in by_vector}
+        matching = {hit.id: hit for _, by_words in found for hit in by_words}
+        ranking = Ranking(near.values(), matching.values())
+        for id in {hit.id for sides in found[1:] for side in sides for hit in side}:
             ranking.boost(id, "period", PERIOD)
         return ranking
 

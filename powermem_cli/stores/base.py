@@ -9,7 +9,7 @@ What is made for every record is a NamedTuple: as frozen as a frozen dataclass, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -288,11 +288,8 @@ class Store(Protocol):
         """What happened to a memory, oldest first; empty if this scope never had one of that id."""
         ...
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
-        """The memories closest to *vector*: best first, ties by id; score is the cosine, -1..1.
-
-        Behind the first *limit* stand those of the ids *and_of* that are not among them.
-        """
+    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+        """The memories closest to *vector*: best first, ties by id; score is the cosine, -1..1."""
         ...
 
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
@@ -300,6 +297,14 @@ class Store(Protocol):
 
         The score is the sum of `rarity` over the terms a memory holds, times its `brevity`: BM25 with every term
         counted once, which any engine can work out from who holds a term.
+        """
+        ...
+
+    async def near_and_matching(
+        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
+    ) -> tuple[list[Hit], list[Hit]]:
+        """What `nearest` and `matching` find, in one go. Behind the nearest stand, with their cosines, those of the
+        first *compared* by words that are not among them. The vector may still be on its way.
         """
         ...
 

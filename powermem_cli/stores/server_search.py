@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -73,13 +74,7 @@ class ServerSearch(ServerStore[Pool]):
         self._has_index = await self._build_index(int(self._meta["dims"]))
         return self._has_index
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
-        found = await self._near(vector, where, limit)
-        seen = {hit.id for hit in found}
-        unseen = tuple(id for id in and_of if id not in seen)
-        return found + await self._near(vector, replace(where, ids=unseen), len(unseen)) if unseen else found
-
-    async def _near(self, vector: Vector, where: Where, limit: int) -> list[Hit]:
+    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
         if not vector or limit <= 0:
             return []
         if "dims" not in self._meta:  # another process may have stored the first vector
@@ -90,6 +85,18 @@ class ServerSearch(ServerStore[Pool]):
         statement = self._statement()
         sql = self._nearest(statement, vector, where, limit, exact=await self._looks_at_each(where))
         return [Hit(id, max(-1.0, min(1.0, cosine))) for id, cosine in await self._rows(sql, statement.values)]
+
+    async def near_and_matching(
+        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
+    ) -> tuple[list[Hit], list[Hit]]:
+        async def look_near() -> list[Hit]:
+            return await self.nearest(await vector, where, limit=limit)
+
+        near, matching = await asyncio.gather(look_near(), self.matching(terms, where, limit=limit))
+        seen = {hit.id for hit in near}
+        unseen = tuple(hit.id for hit in matching[:compared] if hit.id not in seen)
+        more = await self.nearest(await vector, replace(where, ids=unseen), limit=len(unseen))
+        return near + more, matching
 
     async def _looks_at_each(self, where: Where) -> bool:
         if not self._has_index or (where.ids is not None and len(where.ids) <= EXACT_UP_TO):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
@@ -150,37 +150,21 @@ class SqliteStore:
     async def history(self, id: int, scope: Scope) -> list[HistoryEntry]:
         return await self._read(lambda db: history(db, id, scope))
 
-    async def nearest(self, vector: Vector, where: Where, *, limit: int, and_of: Sequence[int] = ()) -> list[Hit]:
-        if not vector or limit <= 0:
-            return []
-
-        def work(db: apsw.Connection) -> list[Hit]:
-            self._check_kind(db, vector)
-            if self._does_without_numpy(db, where):
-                rows = sqlite_exact.nearest(db, vector, where, limit, and_of)
-            else:
-                from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
-
-                rows = nearest(db, self._held(), vector, where, limit, and_of)
-            if any(distance is None for _, distance in rows):
-                raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
-            # Vectors have length 1, so the cosine follows from the distance.
-            return [Hit(id, 1 - distance * distance / 2) for id, distance in rows]
-
-        return await self._read(work)
+    async def nearest(self, vector: Vector, where: Where, *, limit: int) -> list[Hit]:
+        return await self._read(lambda db: self._nearest(db, vector, where, limit))
 
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
-        if not terms or limit <= 0:
-            return []
+        return await self._read(lambda db: self._matching(db, terms, where, limit))
 
-        def work(db: apsw.Connection) -> list[Hit]:
-            if self._does_without_numpy(db, where):
-                rows = sqlite_exact.matching(db, self._counts, terms, where, limit)
-            else:
-                from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
+    async def near_and_matching(
+        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
+    ) -> tuple[list[Hit], list[Hit]]:
+        wanted = await vector
 
-                rows = matching(db, self._counts, self._held(), terms, where, limit)
-            return list(starmap(Hit, rows))
+        # On one thread, and only then: on two they would wait for each other for longer than either takes.
+        def work(db: apsw.Connection) -> tuple[list[Hit], list[Hit]]:
+            matching = self._matching(db, terms, where, limit)
+            return self._nearest(db, wanted, where, limit, [hit.id for hit in matching[:compared]]), matching
 
         return await self._read(work)
 
@@ -253,6 +237,33 @@ class SqliteStore:
         from powermem_cli.stores.sqlite_verify import problems  # noqa: PLC0415 - no other work needs it
 
         return await self._read(problems)
+
+    def _nearest(
+        self, db: apsw.Connection, vector: Vector, where: Where, limit: int, and_of: Sequence[int] = ()
+    ) -> list[Hit]:
+        """Behind the first *limit* stand those of the ids *and_of* that are not among them."""
+        if not vector or limit <= 0:
+            return []
+        self._check_kind(db, vector)
+        if self._does_without_numpy(db, where):
+            rows = sqlite_exact.nearest(db, vector, where, limit, and_of)
+        else:
+            from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
+
+            rows = nearest(db, self._held(), vector, where, limit, and_of)
+        if any(distance is None for _, distance in rows):
+            raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
+        # Vectors have length 1, so the cosine follows from the distance.
+        return [Hit(id, 1 - distance * distance / 2) for id, distance in rows]
+
+    def _matching(self, db: apsw.Connection, terms: Sequence[str], where: Where, limit: int) -> list[Hit]:
+        if not terms or limit <= 0:
+            return []
+        if self._does_without_numpy(db, where):
+            return list(starmap(Hit, sqlite_exact.matching(db, self._counts, terms, where, limit)))
+        from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
+
+        return list(starmap(Hit, matching(db, self._counts, self._held(), terms, where, limit)))
 
     def _does_without_numpy(self, db: apsw.Connection, where: Where) -> bool:
         """Whether to look at every memory takes less time than to load what would find them sooner."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
+from operator import itemgetter
 from typing import Any, ClassVar, Final, NamedTuple, cast
 from zlib import crc32
 
@@ -25,6 +26,7 @@ from powermem_cli.stores.base import Where
 from powermem_cli.stores.sqlite_exact import Scored, among, compared, cut
 from powermem_cli.stores.sqlite_packs import Packs
 from powermem_cli.stores.sqlite_rows import NOBODY, meta, note_bare, user_number
+from powermem_cli.stores.sqlite_vectors import AGREED, Vectors, closest, outdated
 from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
 
 CANDIDATES: Final = 400  # whose vectors are compared, or
@@ -113,7 +115,7 @@ class Signatures(Packs):
         super()._refresh(db)
         model = meta(db, "model")
         if made != self._made or self._model is None:
-            self._model = model
+            self._model, self.vectors = model, Vectors(self._made)
         elif model != self._model:
             raise StoreBusy(
                 "the memories were embedded anew while they were searched", hint="run the same command again"
@@ -126,6 +128,7 @@ class Signatures(Packs):
         self._number, self._held = 0, _NOTHING
         self._of_users: dict[int, tuple[int, Rows]] = {}
         self._model = None
+        self.vectors = Vectors(-1)
 
     def _take(self, db: apsw.Connection, values: Sequence[Any]) -> None:
         ids, users, vectors, signs, times = values
@@ -172,6 +175,10 @@ def _near(
     if where.ids is not None:
         return compared(db, vector, condition, values)
     spans = spans_of(where)
+    if leaves_all(db, where):
+        whole = _nearest_of_whole(db, held, vector, where, limit, and_of)
+        if whole is not None:
+            return whole
     if spans is None:
         ids = [id for (id,) in db.execute(f"SELECT m.id FROM memories m WHERE {condition}", values)]
         if len(ids) <= CANDIDATES:
@@ -218,6 +225,24 @@ def _nearest(
         if len(found) - behind >= min(wanted, len(left.ids)) / 2 or wanted >= len(left.ids):
             return found
         wanted *= 4
+
+
+def _nearest_of_whole(
+    db: apsw.Connection, held: Signatures, vector: Vector, where: Where, limit: int, and_of: Sequence[int]
+) -> Scored | None:
+    """The same where every memory of a user, or of all, is meant and their vectors are held."""
+    rows, gone = rows_of(db, held, where), outdated(db)
+    whole = None if gone is None else held.vectors.of(db, where.scope.user_id, rows.ids)
+    if whole is None or gone is None:
+        return None
+    found, others = closest(whole, vector, limit, and_of, gone)
+    others.update(id for (id,) in db.execute("SELECT id FROM unpacked"))
+    more = _compared(db, vector, (), others, where) if others else []
+    if any(distance is None for _, distance in more):
+        raise apsw.CorruptError("a vector is none")
+    both = sorted([*found, *((id, round(distance, AGREED)) for id, distance in more)])  # ties by id
+    both.sort(key=itemgetter(1))
+    return both
 
 
 def _compared(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import apsw
 import pytest
 from fire.damage import ENOUGH, many
 from memories import config
@@ -40,6 +41,7 @@ async def damaged(path: Path, *statements: str) -> list[str]:
         await memory.add("Ben likes coffee", user_id="ben")
         store = memory._store
         assert await store.verify() == []
+        await store._writing.run(lambda db: db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0))
         await store._writing.run(lambda db: [db.execute(statement) for statement in statements])
         return await store.verify()
 
@@ -60,6 +62,8 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE memories SET user = 2 WHERE id = {FIRST}", "the words it is found by"),
         (f"UPDATE memories SET agent = 1 WHERE id = {FIRST}", "it is not whose it was"),
         (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON"),
+        (f"UPDATE words_docsize SET sz = x'22' WHERE id = {FIRST}", "the number of words it is found by"),
+        (f"UPDATE words_docsize SET sz = 'two' WHERE id = {FIRST}", "the number of a memory's words is none"),
         ("DELETE FROM unpacked", "the signs of its vector are missing"),
         ("UPDATE unpacked SET vector = 1", "its vector is not the one"),
         ("DELETE FROM unpacked_hashes WHERE kind = 1", "its hash does not lead to it"),

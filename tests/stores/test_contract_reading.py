@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 
@@ -123,15 +124,21 @@ class TestNearest:
         assert [hit.score for hit in hits] == pytest.approx([1.0] * 4, abs=1e-5)
         assert [h.id for h in await store.nearest(vector(1), EVERYTHING, limit=2)] == [ids[0], ids[2]]
 
-    async def test_those_asked_for_by_id_stand_behind_the_nearest(self, store):
-        ids = await add_all(store, [insert("x", f"u{n % 2}", vector=vector(n), metadata={"n": n}) for n in range(12)])
+    async def test_the_best_by_words_stand_behind_the_nearest(self, store):
+        words = ["tea", "tea rain", "rain", "snow"]
+        made = [insert(words[n % 4], f"u{n % 2}", vector=vector(n), metadata={"n": n}) for n in range(12)]
+        await add_all(store, made)
         for where in (EVERYTHING, Where(Scope("u1")), Where(filter=parse_filter({"n": {"gte": 2}}))):
             every = await store.nearest(vector(3), where, limit=LARGE)
-            wanted = [every[0].id, every[4].id, every[2].id]
-            found = await store.nearest(vector(3), where, limit=2, and_of=wanted)
-            assert [hit.id for hit in found] == [every[n].id for n in (0, 1, 2, 4)]
-            assert [hit.score for hit in found] == pytest.approx([every[n].score for n in (0, 1, 2, 4)], abs=1e-5)
-        assert await store.nearest(vector(3), Where(Scope("nobody")), limit=2, and_of=ids[:1]) == []
+            matching = await store.matching(["tea"], where, limit=2)
+            for compared in (0, 1, LARGE):
+                on_its_way = asyncio.ensure_future(asyncio.sleep(0, vector(3)))
+                found = await store.near_and_matching(on_its_way, ["tea"], where, limit=2, compared=compared)
+                there = {hit.id for hit in every[:2]} | {hit.id for hit in matching[:compared]}
+                expected = [hit for hit in every if hit.id in there]
+                assert [hit.id for hit in found[0]] == [hit.id for hit in expected]
+                assert [hit.score for hit in found[0]] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+                assert found[1] == matching
 
     async def test_the_opposite_is_minus_one_and_never_less(self, store):
         opposite = (-np.frombuffer(vector(1), "<f4")).tobytes()

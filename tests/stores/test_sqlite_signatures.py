@@ -10,7 +10,14 @@ from powermem_cli import times
 from powermem_cli.filters import parse_filter
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_batch, sqlite_counts, sqlite_hashes, sqlite_keywords, sqlite_signatures
+from powermem_cli.stores import (
+    sqlite_batch,
+    sqlite_counts,
+    sqlite_hashes,
+    sqlite_keywords,
+    sqlite_signatures,
+    sqlite_vectors,
+)
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 
@@ -19,17 +26,19 @@ DIMS = 72  # no multiple of 64
 NOW = times.now()
 
 
-@pytest.fixture
-def _small(monkeypatch):
-    """Everything happens among a hundred memories that else would among many thousands."""
+@pytest.fixture(params=["by signs", "held"])
+def small(request, monkeypatch):
+    """Everything happens among a hundred memories that else would among many thousands. Whether vectors are held."""
+    monkeypatch.setattr(sqlite_vectors, "ASKED_OFTEN", 0 if request.param == "held" else 10**9)
     monkeypatch.setattr(sqlite_batch, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 16)
     monkeypatch.setattr(sqlite_signatures, "ROWS_IN_A_PACK", 16)
+    return request.param
 
 
 @pytest.fixture
-async def store(tmp_path, _small):
+async def store(tmp_path, small):
     store = SqliteStore(str(tmp_path / "s.db"))
     await store.open("test")
     yield store
@@ -61,7 +70,7 @@ async def found(store, vector, where=EVERYTHING, limit=5):
     return [hit.id for hit in await store.nearest(vector, where, limit=limit)]
 
 
-async def test_whatever_happens_the_nearest_are_those_whose_vectors_are(store, monkeypatch):
+async def test_whatever_happens_the_nearest_are_those_whose_vectors_are(store, small, monkeypatch):
     monkeypatch.setattr(sqlite_signatures, "CANDIDATES", 30)
     pick, held, whose = random.Random(5), {}, {}
     fresh = iter(vectors(5000))
@@ -96,6 +105,9 @@ async def test_whatever_happens_the_nearest_are_those_whose_vectors_are(store, m
             if held:  # a vector itself is surely nearest to itself, by its signs too
                 id = pick.choice(list(held))
                 assert (await found(reading, held[id]))[0] == id
+            if small == "held":
+                assert await found(reading, query) == exact(query, held)[:5]
+                assert await found(reading, query, Where(Scope("ben"))) == exact(query, own)[:5]
     await other.close()
     await _is_exact_with_enough_candidates(store, held, own, next(fresh), monkeypatch)
 
