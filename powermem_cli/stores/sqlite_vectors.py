@@ -86,14 +86,14 @@ class Vectors:
         return self._asked[user] > ASKED_OFTEN
 
     def _filled(self, db: apsw.Connection, user: str | None, held: Whole, rows: Ids) -> Whole | None:
-        new = np.unique(rows[held.rows :])
-        if len(held.ids) and new[0] <= held.ids[-1]:  # a memory got another vector, or came with an id of its own
-            held, new = _NONE, np.unique(rows)
-        if _size_of(db, len(held.ids) + len(new)) > MOST_BYTES:
+        if _size_of(db, len(rows)) > MOST_BYTES:
             with self._lock:
                 self._held.pop(user, None)
                 self._asked[user] = 0
             return None
+        new = np.unique(rows[held.rows :])
+        if len(held.ids) and new[0] <= held.ids[-1]:  # a memory got another vector, or came with an id of its own
+            held, new = _NONE, np.unique(rows)
         more = _read(db, new)
         if more is None:
             return None
