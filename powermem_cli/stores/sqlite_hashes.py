@@ -122,9 +122,11 @@ def _merged(before: Run, last: Run) -> Run:
 
 
 def _found(run: Run, wanted: Integers) -> Iterator[int]:
-    start, end = np.searchsorted(run.hashes, wanted, "left"), np.searchsorted(run.hashes, wanted, "right")
-    for i in np.flatnonzero(end > start).tolist():
-        yield from run.rows[start[i] : end[i]].tolist()
+    starts = np.searchsorted(run.hashes, wanted)
+    there = run.hashes.take(starts, mode="clip") == wanted  # few are, and often none
+    ends = np.searchsorted(run.hashes, wanted[there], "right")
+    for start, end in zip(starts[there].tolist(), ends.tolist(), strict=True):
+        yield from run.rows[start:end].tolist()
 
 
 def _numbers(hashes: Sequence[bytes]) -> Integers:
