@@ -32,10 +32,10 @@ def history(
         for entry in entries:
             run.write_json(entry)
     elif entries:
-        from powermem_cli.output.cells import write_cells  # noqa: PLC0415 - `--help` does without
+        from powermem_cli.output.cells import moment, write_cells  # noqa: PLC0415 - `--help` does without
 
-        rows = [(one["at"], one["event"], one["memory"] or one["old_memory"], _source(one)) for one in entries]
-        write_cells(("when", "event", "memory", "from"), rows, run.stdout, run.environ)
+        rows = [(moment(one["at"]), one["event"], one["memory"] or one["old_memory"], _source(one)) for one in entries]
+        write_cells(("when (UTC)", "event", "memory", "from"), rows, run.stdout, run.environ)
     if not entries:
         run.note(f"no memory {id}")
     return None if entries else Exit.NEGATIVE

@@ -41,10 +41,10 @@ def list_(run: Run) -> Exit | None:
         for row in rows:
             run.write_json(row)
     elif rows:
-        from powermem_cli.output.cells import write_cells  # noqa: PLC0415
+        from powermem_cli.output.cells import moment, write_cells  # noqa: PLC0415
 
-        cells = [(one.name, one.at, f"{one.memories:,}", _whose(one)) for one in pieces]
-        write_cells(("name", "when", "memories", "of"), cells, run.stdout, run.environ)
+        cells = [(one.name, moment(one.at), f"{one.memories:,}", _whose(one)) for one in pieces]
+        write_cells(("name", "when (UTC)", "memories", "of"), cells, run.stdout, run.environ)
     if not rows:
         run.note("the trash of this store is empty")
     return None

@@ -30,6 +30,11 @@ def write_cells(
         stream.flush()
 
 
+def moment(at: str) -> str:
+    """A time as the other tables show it (UTC): to the second, for what people do."""
+    return at[:19].replace("T", " ")
+
+
 def _width(rows: Sequence[Sequence[str]]) -> int:
     return sum(max(map(len, column)) + _GAP for column in zip(*rows, strict=True)) - _GAP
 

@@ -47,6 +47,7 @@ class TestHistory:
         ]
         assert [row[3] for row in rows] == [f"{filled.folder / 'in.jsonl'}:1", "", ""]
         first, *_ = filled.inside("history", id, "--json").json["results"]
+        assert rows[0][0] == first["at"][:19].replace("T", " ")  # as the other tables show it
         assert first["id"] == id
         assert first["source"]["line"] == 1
         assert len(filled.inside("history", id, "--jsonl").jsonl) == 3
