@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -34,6 +33,7 @@ from powermem_cli.stores.sqlite_rows import (
     ledger_values,
     length_of,
     meta_number,
+    metadata_of,
     note_bare,
     number_of,
     origin_name,
@@ -156,7 +156,7 @@ class Batch:
         user, created_at, stored = found
         metadata = stored
         if change.metadata is not None:
-            merged = {**(json.loads(stored) if stored else {}), **change.metadata}
+            merged = {**metadata_of(change.id, stored), **change.metadata}
             metadata = canonical_json(merged) if merged else None
         if change.text is not None:
             self._remember(change.id, "UPDATE", change.updated_at, unless=change.text)

@@ -27,6 +27,7 @@ MOST_KEYS_AT_ONCE: Final = 1024
 EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since then above 20 bits of counting
 ID_BITS: Final = 20
 LONGEST_SIZE: Final = 5  # bytes of a number below 2³²
+ORIGIN_PARTS: Final = 3
 NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 
@@ -38,9 +39,17 @@ def memory_of(row: Sequence[Any]) -> StoredMemory:
     for at in (created_at, updated_at, updated_at if expires_at is None else expires_at):
         if not isinstance(at, int) or not YEAR_1900 <= at <= YEAR_2200:
             raise apsw.CorruptError(f"memory {id} has a time that is none")
-    found = json.loads(metadata) if metadata else {}
     came_from = origin_of(origin, line)
-    return StoredMemory(id, text, Scope(user, agent, run), found, created_at, updated_at, came_from, expires_at)
+    about = metadata_of(id, metadata), created_at, updated_at, came_from, expires_at
+    return StoredMemory(id, text, Scope(user, agent, run), *about)
+
+
+def metadata_of(id: int, stored: str | None) -> dict[str, Any]:
+    """As JSON, None for none. Raises CorruptError."""
+    found = json.loads(stored) if stored else {}
+    if not isinstance(found, dict):  # damage makes a number of it
+        raise apsw.CorruptError(f"the metadata of memory {id} is no object")
+    return found
 
 
 def whose_mark(*scope: Any) -> int:
@@ -58,7 +67,10 @@ def origin_of(name: str | None, line: int | None) -> Origin | None:
 
 @lru_cache(maxsize=1024)  # of thousands of rows, and there are few
 def _parts_of(origin: str) -> tuple[str | None, str | None, str | None]:
-    job, file, role = json.loads(origin)
+    parts = json.loads(origin)
+    if not isinstance(parts, list) or len(parts) != ORIGIN_PARTS:
+        raise apsw.CorruptError("where a memory came from is not as it was written")
+    job, file, role = parts
     return job, file, role
 
 

@@ -60,7 +60,9 @@ _BETWEEN_TABLES: Final = {
         SELECT id FROM memories WHERE (user NOT NULL AND user NOT IN (SELECT number FROM names))
             OR (agent NOT NULL AND agent NOT IN (SELECT number FROM names))
             OR (run NOT NULL AND run NOT IN (SELECT number FROM names))""",
-    "its metadata is no JSON": "SELECT id FROM memories WHERE metadata NOT NULL AND NOT json_valid(metadata, 8)",
+    "its metadata is no JSON object": """
+        SELECT id FROM memories WHERE metadata NOT NULL
+            AND CASE WHEN json_valid(metadata, 8) THEN json_type(metadata) != 'object' ELSE 1 END""",
     "its times are no numbers": """
         SELECT id FROM memories WHERE typeof(created_at) != 'integer' OR typeof(updated_at) != 'integer'""",
 }

@@ -12,7 +12,9 @@ from memories import config
 from program import Powermem
 from trials import a_seed
 
+from powermem_cli.errors import StoreCorrupt
 from powermem_cli.memory import AsyncMemory
+from powermem_cli.model import Record, Source
 
 TEXT = "Anna likes green tea and trains"
 
@@ -61,7 +63,8 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE memories SET user = 77 WHERE id = {FIRST}", "its scope is nobody's"),
         (f"UPDATE memories SET user = 2 WHERE id = {FIRST}", "the words it is found by"),
         (f"UPDATE memories SET agent = 1 WHERE id = {FIRST}", "it is not whose it was"),
-        (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON"),
+        (f"UPDATE memories SET metadata = x'ff' WHERE id = {FIRST}", "its metadata is no JSON object"),
+        (f"UPDATE memories SET metadata = jsonb('7') WHERE id = {FIRST}", "its metadata is no JSON object"),
         (f"UPDATE words_docsize SET sz = x'22' WHERE id = {FIRST}", "the number of words it is found by"),
         (f"UPDATE words_docsize SET sz = 'two' WHERE id = {FIRST}", "the number of a memory's words is none"),
         ("DELETE FROM unpacked", "the signs of its vector are missing"),
@@ -83,6 +86,23 @@ FIRST = "(SELECT min(id) FROM memories)"
 async def test_verify_sees(tmp_path, statement, said):
     problems = await damaged(tmp_path / "m.db", statement)
     assert any(said in problem for problem in problems), problems
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "damage", ["memories SET metadata = jsonb('7')", "origins SET name = '7'", "origins SET name = '[1]'"]
+)
+async def test_json_that_has_become_something_else_is_damage_and_no_bug(tmp_path, damage):
+    async with AsyncMemory(config(tmp_path / "m.db")) as memory:
+        record = Record(memory=TEXT, metadata={"a": 1}, source=Source("in.jsonl", 1, 0))
+        (outcome,) = await memory.add_records([record], job="j")
+        await memory._store._writing.run(lambda db: db.execute(f"UPDATE {damage}").fetchall())
+        calls = [memory.get_all, lambda: memory.search("tea")]
+        if "metadata" in damage:
+            calls.append(lambda: memory.update(outcome.effects[0].id, metadata={"b": 2}))
+        for call in calls:
+            with pytest.raises(StoreCorrupt, match="is damaged"):
+                await call()
 
 
 @pytest.mark.anyio
