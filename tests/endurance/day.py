@@ -40,7 +40,9 @@ MOST_MEGABYTES = 1.0
 MOST = {"files": 64, "tasks": 64, "threads": 16}
 """At any time: connections and calls in flight come and go."""
 TELLING = 2
-"""Hours before memory is judged: the allocator and the last of the caches take their time to settle."""
+"""Hours that a run has to take for its memory to be judged,"""
+SETTLING = 0.5
+"""without the first of them, in which the allocator and the last of the caches settle."""
 WARM_UP = 60_000
 """Records that are sent as fast as they are taken, before anything is measured: by then SQLite's caches are full."""
 LARGEST_WAL = 64e6
@@ -226,6 +228,8 @@ class Day:
     def judge_what_it_held(self) -> None:
         """Of memory, what is not the hashes of ever more records."""
         held = [json.loads(line) for line in self._held.read_text("utf-8").splitlines()]
+        if self.figures.hours >= TELLING:
+            held = [one for one in held if one["at"] - held[0]["at"] >= SETTLING * 3600]
         seconds = [one["at"] for one in held]  # by the same clock; a look may have come to nothing
         sent = [self._sent[max(0, bisect(self._sent, (at, 0)) - 1)][1] for at in seconds]
         for name in ("megabytes", *MOST):
