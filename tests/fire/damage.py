@@ -184,7 +184,8 @@ def dump(path: Path) -> dict[str, Any]:
     return held
 
 
-TABLES = ("meta", "names", "memories", "embeddings", "ledger", "history", "words_docsize", "words_data")
+TABLES = ("meta", "names", "origins", "memories", "embeddings", "ledger", "history", "words_docsize", "words_data",
+          "words_idx", "signatures", "unpacked", "outdated", "hashes", "unpacked_hashes")  # fmt: skip
 
 
 class Trials:

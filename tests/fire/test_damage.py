@@ -14,7 +14,7 @@ from trials import a_seed
 
 from powermem_cli.errors import StoreCorrupt
 from powermem_cli.memory import AsyncMemory
-from powermem_cli.model import Record, Source
+from powermem_cli.model import Record, Scope, Source
 
 TEXT = "Anna likes green tea and trains"
 
@@ -90,11 +90,18 @@ async def test_verify_sees(tmp_path, statement, said):
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    "damage", ["memories SET metadata = jsonb('7')", "origins SET name = '7'", "origins SET name = '[1]'"]
+    "damage",
+    [
+        "memories SET metadata = jsonb('7')",
+        "origins SET name = '7'",
+        "origins SET name = '[1]'",
+        "memories SET text = x'74'",
+        "names SET name = x'74'",
+    ],
 )
-async def test_json_that_has_become_something_else_is_damage_and_no_bug(tmp_path, damage):
+async def test_what_has_become_another_kind_of_value_is_damage_and_no_bug(tmp_path, damage):
     async with AsyncMemory(config(tmp_path / "m.db")) as memory:
-        record = Record(memory=TEXT, metadata={"a": 1}, source=Source("in.jsonl", 1, 0))
+        record = Record(memory=TEXT, scope=Scope("anna"), metadata={"a": 1}, source=Source("in.jsonl", 1, 0))
         (outcome,) = await memory.add_records([record], job="j")
         await memory._store._writing.run(lambda db: db.execute(f"UPDATE {damage}").fetchall())
         calls = [memory.get_all, lambda: memory.search("tea")]
