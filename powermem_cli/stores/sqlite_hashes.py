@@ -54,6 +54,8 @@ class Hashes(Packs):
             for marks, some in in_chunks(numbers.tolist()):
                 sql = f"SELECT led_to FROM unpacked_hashes WHERE kind = ? AND hash IN ({marks})"
                 found.update(row for (row,) in db.execute(sql, (kind, *some)))
+            if not all(isinstance(row, int) for row in found):
+                raise apsw.CorruptError("a hash leads to what is no row")
         return sorted(found)
 
     @staticmethod

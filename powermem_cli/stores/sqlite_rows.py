@@ -28,7 +28,6 @@ EPOCH_MS: Final = 1_577_836_800_000  # 2020: ids hold the milliseconds since the
 ID_BITS: Final = 20
 LONGEST_SIZE: Final = 5  # bytes of a number below 2³²
 ORIGIN_PARTS: Final = 3
-_TEXTS: Final = {str, type(None)}
 NOBODY: Final = 0  # the number in front of the terms of memories without a user
 
 
@@ -37,8 +36,11 @@ def memory_of(row: Sequence[Any]) -> StoredMemory:
     id, text, user, agent, run, metadata, created_at, updated_at, origin, line, expires_at, *numbers, whose = row
     if whose != whose_mark(id, *numbers):
         raise apsw.CorruptError(f"whose memory {id} is has been changed")
-    if not {type(text), type(user), type(agent), type(run)} <= _TEXTS or text is None:
-        raise apsw.CorruptError(f"what memory {id} says, or whose it is, is no text")
+    if type(text) is not str:
+        raise apsw.CorruptError(f"what memory {id} says is no text")
+    for name, number in zip((user, agent, run), numbers, strict=True):
+        if name is not None if number is None else type(name) is not str:
+            raise apsw.CorruptError(f"whose memory {id} is has no name, or one that is no text")
     for at in (created_at, updated_at, updated_at if expires_at is None else expires_at):
         if not isinstance(at, int) or not YEAR_1900 <= at <= YEAR_2200:
             raise apsw.CorruptError(f"memory {id} has a time that is none")

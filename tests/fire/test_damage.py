@@ -97,6 +97,7 @@ async def test_verify_sees(tmp_path, statement, said):
         "origins SET name = '[1]'",
         "memories SET text = x'74'",
         "names SET name = x'74'",
+        "names SET number = 7",
     ],
 )
 async def test_what_has_become_another_kind_of_value_is_damage_and_no_bug(tmp_path, damage):

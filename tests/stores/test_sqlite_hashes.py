@@ -181,6 +181,16 @@ async def test_hashes_that_wait_must_be_as_they_were_written(stores):
                 await stores[1].apply([write(f"k{number}") for number in range(7)])
 
 
+async def test_a_hash_that_waits_must_lead_to_a_row(stores):
+    await stores[0].apply([write("a")])
+    for value in ("'text'", "(SELECT number FROM ledger)"):
+        damage = f"UPDATE unpacked_hashes SET led_to = {value} WHERE kind = 0"
+        await stores[0]._writing.run(lambda db, damage=damage: db.execute(damage).fetchall())
+        if value == "'text'":
+            with pytest.raises(StoreCorrupt, match="no row"):
+                await stores[1].apply([write("a")])
+
+
 def test_a_pack_may_not_be_cut(tmp_path):
     db = apsw.Connection(":memory:")
     db.execute("CREATE TABLE hashes (number INTEGER PRIMARY KEY, checksum, kind, hashes, led_to)")
