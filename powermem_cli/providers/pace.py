@@ -350,7 +350,10 @@ class Pace:
             let_in = cool_down.got_through + self._let_in_before(turn, now, told=failure.retry_after is not None)
             if let_in or cool_down.since is None:
                 cool_down.begin_again(now)
-                if not self._learned.refused(now, let_in):
+                # "At once", after many that got through, names no limit: a server had no room for this one. To go slower
+                # each time would end in a crawl, since it says so whatever the rate.
+                no_limit = failure.retry_after == 0 and let_in >= LearnedRate.MANY
+                if not no_limit and not self._learned.refused(now, let_in):
                     self._window.refused()
             cool_down.begun = now
             cool_down.got_through = 0

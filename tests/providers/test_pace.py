@@ -42,6 +42,25 @@ def test_named_limits_help_to_learn_it(server):
     assert cost.time <= 1.05
 
 
+def test_a_call_in_fifty_that_may_come_back_at_once_does_not_slow_down_the_others():
+    async def seconds(refused):
+        pace, dice, left = Pace("p"), random.Random(5), 4000
+
+        async def worker():
+            nonlocal left
+            while left > 0:
+                turn = await pace.turn(1)
+                await asyncio.sleep(0.02)
+                no = dice.random() < refused
+                left -= not no
+                pace.leave(turn, failed("rate.limited", 0.0) if no else None)
+
+        await asyncio.gather(*(worker() for _ in range(8)))
+
+    without, some = (virtual_time.run(seconds(share))[1] for share in (0.0, 0.02))
+    assert some < 1.2 * without
+
+
 @pytest.mark.parametrize("server", limits.SERVERS.values(), ids=limits.SERVERS)
 def test_a_known_limit_is_kept(server):
     cost = limits.work_through(server(), 2_000, rpm=limits.RPM, concurrency=64)
