@@ -161,7 +161,7 @@ def test_no_more_calls_at_once_than_asked_for(powermem, fake, using):
     run = using(batch_size=4)
     run("add", "-f", notes(powermem, 40), "--no-infer", "-c", 2)
     assert fake.most_in_flight == 2
-    fake.rule = lambda request: Reply(delay=0.3)
+    fake.rule = lambda request: Reply(delay=0.15)
     # However few records are worked on together, there are enough for all calls that may be under way.
     run("add", "-f", notes(powermem, 120), "--no-infer", "--force", "--batch-size", 4)
     assert fake.most_in_flight > 4
