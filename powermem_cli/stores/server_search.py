@@ -89,13 +89,14 @@ class ServerSearch(ServerStore[Pool]):
     async def near_and_matching(
         self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
     ) -> tuple[list[Hit], list[Hit]]:
-        async def look_near() -> list[Hit]:
-            return await self.nearest(await vector, where, limit=limit)
+        async def look_near() -> tuple[Vector, list[Hit]]:
+            wanted = await vector
+            return wanted, await self.nearest(wanted, where, limit=limit)
 
-        near, matching = await asyncio.gather(look_near(), self.matching(terms, where, limit=limit))
+        (wanted, near), matching = await asyncio.gather(look_near(), self.matching(terms, where, limit=limit))
         seen = {hit.id for hit in near}
         unseen = tuple(hit.id for hit in matching[:compared] if hit.id not in seen)
-        more = await self.nearest(await vector, replace(where, ids=unseen), limit=len(unseen))
+        more = await self.nearest(wanted, replace(where, ids=unseen), limit=len(unseen))
         return near + more, matching
 
     async def _looks_at_each(self, where: Where) -> bool:

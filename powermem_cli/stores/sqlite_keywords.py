@@ -156,20 +156,23 @@ def _ranked(db: apsw.Connection, ids: Ids, worth: npt.NDArray[np.float64], where
     are found those behind are not looked at.
     """
     found: Scored = []
-    at_once = limit + limit // 4
+    at_once, unasked = limit + limit // 4, leaves_all(db, where)
     for start in range(0, len(ids), at_once):
         if len(found) >= limit and found[limit - 1][1] >= worth[start]:
             break
         some = slice(start, start + at_once)
-        found += _scored(db, dict(zip(ids[some].tolist(), worth[some].tolist(), strict=True)), where)
+        some_worth = dict(zip(ids[some].tolist(), worth[some].tolist(), strict=True))
+        found += _by_size(db, some_worth) if unasked else _by_row(db, some_worth, where)
         found.sort()  # ties by id
         found.sort(key=itemgetter(1), reverse=True)
     return found[:limit]
 
 
-def _scored(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Scored:
-    if leaves_all(db, where):
-        return [(id, worth[id] * shorter) for id, shorter in _brevities(db, worth)]
+def _by_size(db: apsw.Connection, worth: Mapping[int, float]) -> Scored:
+    return [(id, worth[id] * shorter) for id, shorter in _brevities(db, worth)]
+
+
+def _by_row(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Scored:
     condition, values = compile_where(where)
     sql = f"SELECT m.id, {BREVITY} FROM carray(?) w CROSS JOIN memories m ON m.id = w.value WHERE {condition}"
     rows: Any = db.execute(sql, (listed(worth), *values)).fetchall()

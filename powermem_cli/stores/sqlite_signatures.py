@@ -175,7 +175,8 @@ def _near(
     if where.ids is not None:
         return compared(db, vector, condition, values)
     spans = spans_of(where)
-    if leaves_all(db, where):
+    unasked = leaves_all(db, where)
+    if unasked:
         whole = _nearest_of_whole(db, held, vector, where, limit, and_of)
         if whole is not None:
             return whole
@@ -188,7 +189,7 @@ def _near(
         rows = rows_of(db, held, where)
         if spans != EVER and not np.all(within := rows.within(spans)):
             rows = rows.at(np.flatnonzero(within))
-    return _nearest(db, rows, vector, where, limit, and_of)
+    return _nearest(db, rows, vector, where, limit, and_of, unasked=unasked)
 
 
 def rows_of(db: apsw.Connection, held: Signatures, where: Where) -> Rows:
@@ -209,10 +210,16 @@ def leaves_all(db: apsw.Connection, where: Where) -> bool:
 
 
 def _nearest(
-    db: apsw.Connection, left: Rows, vector: Vector, where: Where, limit: int, and_of: Sequence[int]
+    db: apsw.Connection,
+    left: Rows,
+    vector: Vector,
+    where: Where,
+    limit: int,
+    and_of: Sequence[int],
+    *,
+    unasked: bool,
 ) -> Scored:
-    """The nearest that *where* leaves; *left* are those that it leaves, and some more."""
-    unasked = leaves_all(db, where)
+    """The nearest that *where* leaves; *left* are those that it leaves, and some more, unless it is *unasked*."""
     waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
     wanted = max(CANDIDATES, CANDIDATES_FOR * limit)
     while True:
