@@ -219,7 +219,9 @@ def _nearest(
     *,
     unasked: bool,
 ) -> Scored:
-    """The nearest that *where* leaves; *left* are those that it leaves, and some more, unless it is *unasked*."""
+    """The nearest that *where* leaves; *left* are those that it leaves, and some more. *unasked*: it leaves all whose
+    vectors are there.
+    """
     waiting = [id for (id,) in db.execute("SELECT id FROM unpacked")]
     wanted = max(CANDIDATES, CANDIDATES_FOR * limit)
     while True:
