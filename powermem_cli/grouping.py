@@ -36,22 +36,23 @@ class Grouper(Generic[T, R]):
         self._items_waiting = 0
         self._tasks: dict[object, asyncio.Task[None]] = {}
 
-    async def submit(self, items: Sequence[T]) -> list[R]:
+    def submit(self, items: Sequence[T]) -> asyncio.Future[list[R]]:
         """The results for *items*. If the caller is cancelled meanwhile, the items are worked on all the same."""
-        if not items:
-            return []
         loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[R]] = loop.create_future()
+        if not items:
+            future.set_result([])
+            return future
         if any(task.get_loop() is not loop for task in self._tasks.values()):  # a loop may be closed over its tasks
             self._tasks.clear()
             self._waiting.clear()
             self._items_waiting = 0
-        future: asyncio.Future[list[R]] = loop.create_future()
         self._waiting.append((items, future))
         self._items_waiting += len(items)
         if self._may_begin():
             mark = object()
             self._tasks[mark] = loop.create_task(self._until_nobody_waits(mark))
-        return await future
+        return future
 
     async def settled(self) -> None:
         """Wait until what was submitted so far is done."""

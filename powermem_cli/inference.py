@@ -56,9 +56,9 @@ class Inference:
         judged = [plan for plan in plans if plan.record.memory is None and plan.record.infer is not False]
         return {plan: self._lanes.join(plan.record.scope) for plan in judged}
 
-    async def carry_out_all(self, places: Mapping[Plan, Place], job: str, among: Filter | None) -> None:
+    async def carry_out_all(self, places: Mapping[Plan, Place], job: str) -> None:
         """All at once. The first error ends the rest, and keeps everybody behind *places* from going on."""
-        tasks = [asyncio.ensure_future(self.carry_out(plan, place, job, among)) for plan, place in places.items()]
+        tasks = [asyncio.ensure_future(self.carry_out(plan, place, job)) for plan, place in places.items()]
         if not tasks:
             return
         try:
@@ -73,25 +73,25 @@ class Inference:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def carry_out(self, plan: Plan, place: Place, job: str, among: Filter | None) -> None:
+    async def carry_out(self, plan: Plan, place: Place, job: str) -> None:
         """Until the plan has an outcome. Raises what ends the whole run, and then keeps those behind from going on."""
         try:
             with Meter() as meter:
                 while plan.outcome is None:
-                    await self._once(plan, place, job, among, meter)
+                    await self._once(plan, place, job, meter)
         except Exception as error:
             place.leave(error)
             raise
         finally:
             place.leave()
 
-    async def _once(self, plan: Plan, place: Place, job: str, among: Filter | None, meter: Meter) -> None:
+    async def _once(self, plan: Plan, place: Place, job: str, meter: Meter) -> None:
         failure: ProviderError | None = None
         try:
             statements = await self._statements(plan)
             vectors = await self._vectors([statement.text for statement in statements])
             await place.first()
-            plan.decided, plan.notes = await self._decisions(plan, statements, vectors, among)
+            plan.decided, plan.notes = await self._decisions(plan, statements, vectors)
         except ProviderError as error:
             if ends_the_run(error):
                 raise
@@ -100,7 +100,7 @@ class Inference:
         if failure is not None:
             plan.fail(failure)
         if plan.outcome is None or plan.identity is not None:
-            (applied,) = await self._writes.submit([plan.write(job, among, times.now())])
+            (applied,) = await self._writes.submit([plan.write(job, times.now())])
             plan.settle(applied)
 
     async def _statements(self, plan: Plan) -> list[Statement]:
@@ -115,10 +115,10 @@ class Inference:
         return [*map(Statement, found.facts), *[Statement(text, forget=True) for text in found.forget]]
 
     async def _decisions(
-        self, plan: Plan, statements: Sequence[Statement], vectors: Sequence[Vector], among: Filter | None
+        self, plan: Plan, statements: Sequence[Statement], vectors: Sequence[Vector]
     ) -> tuple[list[Decision], tuple[str, ...]]:
         """What the record changes, against all that its scope holds now; and what of it was held back."""
-        where = exactly(plan.record.scope, among)
+        where = exactly(plan.record.scope, plan.among)
         near = await asyncio.gather(*map(self._near, statements, vectors, [where] * len(statements)))
         memories = {memory.id: memory for some in near for memory in some}
         clear = [

@@ -7,7 +7,6 @@ import dataclasses
 import enum
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import zip_longest
 from typing import Any, Final, cast
 
 from powermem_cli import times
@@ -17,7 +16,7 @@ from powermem_cli.errors import (
     ProviderError,
     UsageError,
 )
-from powermem_cli.filters import Filter, parse_filter
+from powermem_cli.filters import parse_filter
 from powermem_cli.grouping import Grouper
 from powermem_cli.identity import digest, identify
 from powermem_cli.inference import Inference, ends_the_run
@@ -87,6 +86,7 @@ class AsyncMemory:
         self._writes: Grouper[Write, Applied] = Grouper(
             self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
         )
+        self._adds: Grouper[Plan, Outcome] = Grouper(self._outcomes, most=WRITES_AT_ONCE, ahead=True)
         self._intelligence = create_intelligence(self._config)
         self._inference = (
             None
@@ -111,15 +111,15 @@ class AsyncMemory:
 
     async def close(self) -> None:
         """Finish what was begun and let go of store and connections. Safe to repeat."""
-        if self._state is State.OPEN:
-            await self._writes.settled()
+        was, self._state = self._state, State.CLOSED  # at once: nothing new is begun meanwhile
+        if was is State.OPEN:
+            await self._settled()
             await self._store.close()
         await self._embedder.close()
         if self._intelligence is not None:
             await self._intelligence.close()
         if self._reranker is not None:
             await self._reranker.close()
-        self._state = State.CLOSED
 
     async def __aenter__(self) -> AsyncMemory:
         await self.initialize(lazily=self._state is State.OPEN)  # once is enough
@@ -144,14 +144,20 @@ class AsyncMemory:
         among those). With an LLM these are facts, compared with what is known: added, or what is known is changed
         ("UPDATE", with previous_memory) or deleted. Without *infer* the whole is one memory, as it is.
         """
-        async with self._turns:
+        turn = self._turns.wait()
+        try:
+            await turn
+            self._require_open()
             record = Record(
                 messages=check_messages(messages),
                 scope=check_scope(user_id, agent_id, run_id),
                 metadata=check_metadata(metadata),
                 infer=infer,
             )
-            (outcome,) = await self._add([record], None, parse_filter(filters), "update")
+            plan = Plan(record, among=parse_filter(filters))
+            (outcome,) = await (self._adds.submit([plan]) if self.needs_nobody else self._outcomes([plan]))
+        finally:
+            self._turns.leave(turn)
         if outcome.error is not None:
             raise outcome.error
         return {"results": [as_added(effect, outcome) for effect in outcome.effects]}
@@ -172,7 +178,10 @@ class AsyncMemory:
         One Outcome per record, in order; a record that can't be added is one of them, "failed". Raises only what
         ends the whole run: StoreError, EmbedderMismatch, ProviderRefused, ProviderBusy.
         """
-        return await self._add(records, job, None, on_change, force, turn)
+        self._require_open()
+        identities = [identify(record) for record in records]
+        plans = [Plan(record, identity, on_change, force) for record, identity in zip(records, identities, strict=True)]
+        return await self._outcomes(plans, job, turn)
 
     async def search(
         self,
@@ -270,7 +279,7 @@ class AsyncMemory:
     ) -> DeleteAllResult:
         """Forget every memory of that scope, however many (of the whole store, if none is named): {"deleted": n}."""
         self._require_open()
-        await self._writes.settled()
+        await self._settled()
         return {"deleted": await self._store.delete(Where(check_scope(user_id, agent_id, run_id)))}
 
     async def get_all(
@@ -330,28 +339,26 @@ class AsyncMemory:
 
     # ── how a record becomes memories ──
 
-    async def _add(
-        self,
-        records: Sequence[Record],
-        job: str | None,
-        among: Filter | None,
-        on_change: OnChange,
-        force: bool = False,
-        turn: Callable[[], Awaitable[None]] | None = None,
+    async def _settled(self) -> None:
+        """Wait until what was begun so far is kept."""
+        await self._adds.settled()
+        await self._writes.settled()
+
+    async def _outcomes(
+        self, plans: Sequence[Plan], job: str = "", turn: Callable[[], Awaitable[None]] | None = None
     ) -> list[Outcome]:
-        self._require_open()
-        identities = [identify(record) for record in records] if job is not None else []
-        plans = [Plan(record, identity, on_change, force) for record, identity in zip_longest(records, identities)]
+        """What becomes of each."""
         # Before anything is waited for: what an LLM judges is judged in the order in which it came.
         places = {} if self._inference is None else self._inference.places(plans)
         try:
-            known = await self._store.known([identity.key for identity in identities]) if identities else {}
+            keys = [plan.identity.key for plan in plans if plan.identity is not None]
+            known = await self._store.known(keys) if keys else {}
             for plan in plans:
                 plan.compare(known)
             if self._inference is not None:
-                await self._inference.carry_out_all(places, job or "", among)
+                await self._inference.carry_out_all(places, job)
             while todo := [plan for plan in plans if plan.outcome is None]:
-                await self._carry_out(todo, job or "", among, turn)
+                await self._carry_out(todo, job, turn)
         finally:
             for place in places.values():
                 place.leave()
@@ -361,7 +368,6 @@ class AsyncMemory:
         self,
         plans: Sequence[Plan],
         job: str,
-        among: Filter | None,
         turn: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
@@ -373,7 +379,7 @@ class AsyncMemory:
             await turn()
         now = times.now()
         writing = [plan for plan in plans if plan.outcome is None or plan.identity is not None]
-        applied = await self._writes.submit([plan.write(job, among, now) for plan in writing])
+        applied = await self._writes.submit([plan.write(job, now) for plan in writing])
         for plan, result in zip(writing, applied, strict=True):
             plan.settle(result)
 

@@ -58,6 +58,7 @@ class Plan:
         "_old",
         "_on_change",
         "_there",
+        "among",
         "asked",
         "decided",
         "facts",
@@ -68,9 +69,18 @@ class Plan:
         "vectors",
     )
 
-    def __init__(self, record: Record, identity: Identity | None, on_change: OnChange, force: bool = False) -> None:
+    def __init__(
+        self,
+        record: Record,
+        identity: Identity | None = None,
+        on_change: OnChange = "update",
+        force: bool = False,
+        among: Filter | None = None,
+    ) -> None:
         self.record = record
         self.identity = identity
+        self.among = among
+        """What is known already is looked for only among these."""
         self.facts = NOTHING
         self.vectors: Sequence[Vector] = ()
         self.decided: Sequence[Decision] | None = None
@@ -125,7 +135,7 @@ class Plan:
         self._error = error
         self._end("failed")
 
-    def write(self, job: str, among: Filter | None, now: int) -> Write:
+    def write(self, job: str, now: int) -> Write:
         """What this record does to the store; a failure leaves only its row in the ledger.
 
         Not even that where an earlier version was kept: its row says which memories a later one has to replace.
@@ -136,16 +146,16 @@ class Plan:
         if self.identity is not None and not (failed and self._old is not None):
             seen = None if self._old is None else self._old.content
             ledger = Ledger(self.identity.key, self.identity.content, job, now, seen, self._ledger_status())
-        return Write(() if failed else tuple(self._changes(job, among, now)), ledger)
+        return Write(() if failed else tuple(self._changes(job, now)), ledger)
 
     def _ledger_status(self) -> LedgerStatus | None:
         if self._error is not None:
             return "failed"
         return "done" if self.decided is not None and self.facts.texts else None  # though nothing may have changed
 
-    def _changes(self, job: str, among: Filter | None, now: int) -> Sequence[Change]:
+    def _changes(self, job: str, now: int) -> Sequence[Change]:
         if self.decided is not None:
-            return [self._decided_change(decision, job, among, now) for decision in self.decided]
+            return [self._decided_change(decision, job, now) for decision in self.decided]
         record, texts = self.record, self.facts.texts
         scope, metadata, worked_out = record.scope, record.metadata, record.worked_out
         if worked_out is None:
@@ -163,7 +173,7 @@ class Plan:
                 created_at,
                 metadata,
                 unless_known,
-                among,
+                self.among,
                 None,
                 origin,
                 expires_at,
@@ -186,7 +196,7 @@ class Plan:
         changes += [Delete(id, record.scope) for id in left]
         return changes
 
-    def _decided_change(self, decision: Decision, job: str, among: Filter | None, now: int) -> Change:
+    def _decided_change(self, decision: Decision, job: str, now: int) -> Change:
         record, text = self.record, decision.text
         if decision.event == "DELETE":
             return Delete(decision.id, record.scope)
@@ -203,7 +213,7 @@ class Plan:
             now if record.created_at is None else record.created_at,
             record.metadata,
             unless_known=True,
-            among=among,
+            among=self.among,
             origin=origin,
             expires_at=record.expires_at,
             terms=distinct_terms(text),

@@ -10,11 +10,18 @@ PER_TURN: Final = 64  # callers; each works for some 20 µs before it waits for 
 
 
 class Turns:
-    """`async with turns:` lets the first callers in at once and the others later, in order.
+    """A place inside for the first callers at once, for the others later, in order:
+
+        turn = turns.wait()
+        try:
+            await turn
+            …
+        finally:
+            turns.leave(turn)
 
     A thousand tasks that a `gather` starts would otherwise all begin before the loop looks at anything else. And of
     thousands only *at_work* are inside together: what each holds meanwhile is what the garbage collector has to look
-    through, all at once, while everybody waits.
+    through, all at once, while everybody waits. (For its sake, too, this is no `async with`: a coroutine for each.)
     """
 
     def __init__(self, at_work: int) -> None:
@@ -24,25 +31,22 @@ class Turns:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def __aenter__(self) -> None:
+    def wait(self) -> asyncio.Future[None]:
+        """Done when there is a place."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the callers of a loop that has ended wait for nothing any more
             self._loop, self._begun, self._inside = loop, 0, 0
             self._waiting.clear()
-        if self._has_room:
-            self._enters()
-            return
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # cancelled after it was let in, before it could enter
-                await self.__aexit__()
-            raise
+        if self._has_room:
+            self._enters(turn)
+        else:
+            self._waiting.append(turn)
+        return turn
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        if asyncio.get_running_loop() is self._loop:
+    def leave(self, turn: asyncio.Future[None]) -> None:
+        """Give the place to another. Right as well for who was cancelled before there was one, or just when."""
+        if turn.done() and not turn.cancelled() and turn.get_loop() is self._loop and not self._loop.is_closed():
             self._inside -= 1
             self._let_others_in()
 
@@ -50,7 +54,8 @@ class Turns:
     def _has_room(self) -> bool:
         return self._begun < PER_TURN and self._inside < self._most
 
-    def _enters(self) -> None:
+    def _enters(self, turn: asyncio.Future[None]) -> None:
+        turn.set_result(None)
         if self._begun == 0 and self._loop is not None:
             self._loop.call_soon(self._next_turn)
         self._begun += 1
@@ -64,5 +69,4 @@ class Turns:
         while self._waiting and self._has_room:
             turn = self._waiting.popleft()
             if not turn.done():  # a caller may have been cancelled
-                turn.set_result(None)
-                self._enters()
+                self._enters(turn)

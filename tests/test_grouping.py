@@ -36,6 +36,11 @@ def work():
     return Doubling()
 
 
+async def asked(grouper: Grouper[int, int], items: list[int]) -> list[int]:
+    """A caller of its own, as a task."""
+    return await grouper.submit(items)
+
+
 async def until(condition) -> None:
     for _ in range(100):
         if condition():
@@ -47,7 +52,7 @@ async def until(condition) -> None:
 async def under_way(work: Doubling, grouper: Grouper[int, int], items: list[int]) -> asyncio.Task[list[int]]:
     """A call with *items*, which goes on when the gate is opened."""
     work.gate.clear()
-    task = asyncio.create_task(grouper.submit(items))
+    task = asyncio.create_task(asked(grouper, items))
     await until(lambda: work.calls)
     return task
 
@@ -60,7 +65,7 @@ async def test_a_lone_caller_is_not_kept_waiting(work):
 async def test_what_arrives_meanwhile_goes_together_and_everybody_gets_his_own(work):
     grouper = Grouper(work, most=100)
     first = await under_way(work, grouper, [1])
-    rest = [asyncio.create_task(grouper.submit([i, 100 + i])) for i in range(5)]
+    rest = [asyncio.create_task(asked(grouper, [i, 100 + i])) for i in range(5)]
     await asyncio.sleep(0)
     work.gate.set()
     assert await first == [2]
@@ -90,8 +95,8 @@ async def test_an_error_goes_to_those_it_concerns_and_the_others_go_on(work):
 async def test_the_items_of_a_cancelled_caller_are_worked_on_all_the_same(work):
     grouper = Grouper(work, most=10)
     cancelled = await under_way(work, grouper, [1])
-    waiting = asyncio.create_task(grouper.submit([2]))
-    gone = asyncio.create_task(grouper.submit([3]))
+    waiting = asyncio.create_task(asked(grouper, [2]))
+    gone = asyncio.create_task(asked(grouper, [3]))
     await asyncio.sleep(0)
     cancelled.cancel()
     gone.cancel()
@@ -137,13 +142,13 @@ def test_an_event_loop_that_ended_in_the_middle_of_a_call_leaves_a_grouper_that_
     grouper = Grouper(work, most=1)
 
     async def give_up() -> None:
-        callers = [asyncio.create_task(grouper.submit([i])) for i in (1, 2)]
+        callers = [asyncio.create_task(asked(grouper, [i])) for i in (1, 2)]
         await until(lambda: started)
         for caller in callers:
             caller.cancel()
 
     asyncio.run(give_up())
-    assert asyncio.run(grouper.submit([3])) == [3]
+    assert asyncio.run(asked(grouper, [3])) == [3]
     assert started == [[1], [3]]
 
 
@@ -159,12 +164,12 @@ def test_a_loop_that_was_closed_over_a_call_leaves_a_grouper_that_works():
 
     grouper = Grouper(work, most=1)
     loop = asyncio.new_event_loop()
-    left_behind = loop.create_task(grouper.submit([1]))
+    left_behind = loop.create_task(asked(grouper, [1]))
     loop.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     (under_way,) = grouper._tasks.values()
-    assert asyncio.run(asyncio.wait_for(grouper.submit([2]), 20)) == [2]
+    assert asyncio.run(asyncio.wait_for(asked(grouper, [2]), 20)) == [2]
     for task in (left_behind, under_way):
         task._log_destroy_pending = False  # that program's own affair
 
@@ -179,7 +184,7 @@ async def test_a_whole_group_is_handed_over_ahead_and_a_part_of_one_waits():
         return items
 
     grouper = Grouper(work, most=2, ahead=True)
-    callers = [asyncio.create_task(grouper.submit([i])) for i in range(7)]
+    callers = [asyncio.create_task(asked(grouper, [i])) for i in range(7)]
     await until(lambda: len(calls) == 2)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -199,7 +204,7 @@ async def test_two_calls_that_end_in_one_turn_leave_nobody_waiting():
         return items
 
     grouper = Grouper(work, most=2, ahead=True)
-    callers = [asyncio.create_task(grouper.submit([i])) for i in range(5)]
+    callers = [asyncio.create_task(asked(grouper, [i])) for i in range(5)]
     await until(lambda: len(calls) == 2)
     gate.set()
     assert await asyncio.wait_for(asyncio.gather(*callers), 10) == [[i] for i in range(5)]

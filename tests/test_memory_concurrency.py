@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from memories import config, held, ids, no_thread_left, texts
 
-from powermem_cli.errors import StoreError
+from powermem_cli.errors import StoreError, UsageError
 from powermem_cli.memory import AsyncMemory
 
 ADD_FROM_STDIN = """
@@ -113,6 +113,41 @@ asyncio.run(main())
             await memory.add("the last", user_id="anna")
             kept = [await held(memory, f"u{pause}") for pause in range(12)]
         assert all(some in ([], ["one", "two", "three"]) for some in kept)
+
+    @pytest.mark.anyio
+    async def test_many_calls_are_carried_out_together_and_each_gets_its_own(self, path, monkeypatch):
+        async with AsyncMemory(config(path)) as memory:
+            embedded: list[int] = []
+            embed_each = memory._embedder.embed_each
+
+            async def counted(some):
+                embedded.append(len(some))
+                return await embed_each(some)
+
+            monkeypatch.setattr(memory._embedder, "embed_each", counted)
+            await memory.add("tea at four", user_id="anna", metadata={"n": 1})
+            among = [None, {"n": {"eq": 1}}, {"n": {"eq": 2}}]
+            calls = [memory.add("tea at four", user_id="anna", metadata={"n": 3}, filters=one) for one in among]
+            said = [f"fact {i}" for i in range(300)]
+            again, inside, outside, *others = await asyncio.gather(*calls, *(memory.add(text, "ben") for text in said))
+            assert [texts(again), texts(inside), texts(outside)] == [[], [], ["tea at four"]]
+            assert [texts(one) for one in others] == [[text] for text in said]
+            assert sum(embedded) == 304
+            assert len(embedded) < 10
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("loops", range(0, 40, 3))
+    async def test_closing_keeps_what_was_begun_and_says_so_of_the_rest(self, path, loops):
+        memory = AsyncMemory(config(path))
+        await memory.initialize()
+        calls = [asyncio.create_task(memory.add(f"fact {i}")) for i in range(300)]
+        for _ in range(loops):
+            await asyncio.sleep(0)
+        await memory.close()
+        ended = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 20)
+        acknowledged = [text for one in ended if not isinstance(one, Exception) for text in texts(one)]
+        assert {type(one) for one in ended} <= {dict, UsageError}
+        assert sorted(await all_of(path)) == sorted(acknowledged)
 
     @pytest.mark.anyio
     async def test_a_search_that_is_given_up_leaves_the_engine_working(self, path):

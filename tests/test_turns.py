@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -13,12 +15,22 @@ pytestmark = pytest.mark.anyio
 MANY = 100 * PER_TURN
 
 
+@asynccontextmanager
+async def inside(turns: Turns) -> AsyncIterator[None]:
+    turn = turns.wait()
+    try:
+        await turn
+        yield
+    finally:
+        turns.leave(turn)
+
+
 async def begun_per_turn(callers: int) -> list[list[int]]:
     """The numbers of the callers that began in each turn of the loop, turns without any left out."""
     turns, began, seen = Turns(MANY), [], []
 
     async def caller(number: int) -> None:
-        async with turns:
+        async with inside(turns):
             began.append(number)
 
     waiting = [asyncio.ensure_future(caller(number)) for number in range(callers)]
@@ -37,23 +49,21 @@ async def test_callers_begin_in_order_and_few_at_a_time() -> None:
 
 
 async def test_a_single_caller_does_not_wait() -> None:
-    entering = Turns(1).__aenter__()
-    with pytest.raises(StopIteration):
-        entering.send(None)
+    assert Turns(1).wait().done()
 
 
 @pytest.mark.parametrize("at_work", [1, 7, PER_TURN])
 async def test_so_many_are_inside_and_no_more(at_work: int) -> None:
-    turns, inside, most, order = Turns(at_work), 0, 0, []
+    turns, number_inside, most, order = Turns(at_work), 0, 0, []
 
     async def caller(number: int) -> None:
-        nonlocal inside, most
-        async with turns:
+        nonlocal number_inside, most
+        async with inside(turns):
             order.append(number)
-            inside += 1
-            most = max(most, inside)
+            number_inside += 1
+            most = max(most, number_inside)
             await asyncio.sleep(0)
-            inside -= 1
+            number_inside -= 1
 
     callers = [caller(number) for number in range(3 * at_work)]
     await asyncio.wait_for(asyncio.gather(*callers), 10)
@@ -65,7 +75,7 @@ async def test_who_fails_inside_leaves_the_place_to_another() -> None:
     turns = Turns(1)
 
     async def caller(number: int) -> int:
-        async with turns:
+        async with inside(turns):
             await asyncio.sleep(0)
             return 1 // number
 
@@ -79,7 +89,7 @@ async def test_a_cancelled_caller_does_not_hold_up_the_others(loops: int) -> Non
     turns = Turns(1)
 
     async def caller() -> None:
-        async with turns:
+        async with inside(turns):
             await asyncio.sleep(0)
 
     callers = [asyncio.ensure_future(caller()) for _ in range(4)]
@@ -95,18 +105,36 @@ async def test_a_cancelled_caller_does_not_hold_up_the_others(loops: int) -> Non
 def test_another_event_loop_begins_anew() -> None:
     turns = Turns(PER_TURN)
 
-    async def inside() -> None:
-        async with turns:
+    async def stay() -> None:
+        async with inside(turns):
             await asyncio.Event().wait()
 
     async def left_behind() -> None:
         for _ in range(2 * PER_TURN):
-            asyncio.ensure_future(inside())  # noqa: RUF006
+            asyncio.ensure_future(stay())  # noqa: RUF006
         await asyncio.sleep(0)
 
     async def once() -> None:
-        async with turns:
+        async with inside(turns):
             pass
 
     asyncio.run(left_behind())
     asyncio.run(asyncio.wait_for(once(), 10))
+
+
+def test_a_loop_that_was_closed_over_its_callers_is_left_in_silence() -> None:
+    """Not asyncio.run, which cancels what is left. Those inside leave when nobody runs that loop any more."""
+    turns = Turns(1)
+    held: list[asyncio.Future[None]] = []
+
+    async def stay() -> None:
+        held.append(turns.wait())
+        held.append(turns.wait())
+        await held[0]
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(stay())
+    held[1].add_done_callback(lambda _: None)  # somebody waits
+    loop.close()
+    turns.leave(held[0])
+    assert not held[1].done()
