@@ -351,7 +351,7 @@ class AsyncMemory:
         # Before anything is waited for: what an LLM judges is judged in the order in which it came.
         places = {} if self._inference is None else self._inference.places(plans)
         try:
-            keys = [plan.identity.key for plan in plans if plan.identity is not None]
+            keys = _worth_asking_about(plans)
             known = await self._store.known(keys) if keys else {}
             for plan in plans:
                 plan.compare(known)
@@ -419,6 +419,13 @@ class AsyncMemory:
             raise UsageError("not open yet", hint="await memory.initialize(), or use `async with`")
         if self._state is State.CLOSED:
             raise UsageError("this AsyncMemory is closed", hint="make a new one")
+
+
+def _worth_asking_about(plans: Sequence[Plan]) -> list[bytes]:
+    """The keys by which records may be known. Not of those that are worked out already: what is known is found by
+    whoever writes them as well, and all that would be saved is done.
+    """
+    return [plan.identity.key for plan in plans if plan.identity is not None and plan.record.worked_out is None]
 
 
 def _worst(errors: Sequence[ProviderError]) -> ProviderError:

@@ -10,8 +10,12 @@ from hypothesis import given, settings, strategies as st
 from memories import config, held, ids, talk
 
 from powermem_cli.errors import ProviderRefused, ProviderRejected
+from powermem_cli.identity import digest, identify
 from powermem_cli.memory import AsyncMemory
-from powermem_cli.model import Record, Scope
+from powermem_cli.model import Record, Scope, WorkedOut
+from powermem_cli.plan import said
+from powermem_cli.providers.local import LocalEmbedder
+from powermem_cli.terms import distinct_terms
 from powermem_cli.times import parse_time
 
 pytestmark = pytest.mark.anyio
@@ -30,6 +34,14 @@ async def memory(path):
 
 async def statuses(memory: AsyncMemory, *records: Record, **options) -> list[str]:
     return [outcome.status for outcome in await memory.add_records(records, job="job", **options)]
+
+
+def worked_out(record: Record) -> Record:
+    """As the process that reads ahead makes it."""
+    facts = said(record)
+    vectors = LocalEmbedder().embed_now(facts.texts)
+    follows = (tuple(map(digest, facts.texts)), tuple(map(distinct_terms, facts.texts)), tuple(vectors))
+    return replace(record, worked_out=WorkedOut(*identify(record), *facts, *follows))
 
 
 def fact(text: str, **fields) -> Record:
@@ -66,6 +78,18 @@ class TestOnce:
             outcomes = [outcome for some in await asyncio.gather(*calls) for outcome in some]
         assert sorted(outcome.status for outcome in outcomes) == ["added"] * 10 + ["unchanged"] * 70
         assert sorted(await held(memory)) == [f"fact {i}" for i in range(10)]
+
+    @pytest.mark.parametrize("on_change", ["update", "skip", "add"])
+    async def test_what_was_worked_out_elsewhere_is_known_as_well(self, path, tmp_path, on_change):
+        seen = []
+        for place, prepared in ((path, worked_out), (tmp_path / "plain.db", lambda record: record)):
+            async with AsyncMemory(config(place)) as memory:
+                first, changed = talk("a", key="1"), talk("b", key="1")
+                runs = [[first, talk("c")], [first, changed], [changed, talk("c"), talk("d")], [first]]
+                some = [await statuses(memory, *map(prepared, run), on_change=on_change) for run in runs]
+                seen.append((some, await held(memory)))
+        assert seen[0] == seen[1]
+        assert "unchanged" in seen[0][0][1]
 
     async def test_what_was_said_before_is_no_second_memory(self, memory):
         await memory.add("I like tea", user_id="anna")
