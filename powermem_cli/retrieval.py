@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import repeat
 from typing import Any, Final
 
 from powermem_cli.model import Hit
@@ -72,29 +72,32 @@ class Ranking:
             self._weights = (1.0, 0.0) if self._cosines else (0.0, 1.0)
         union = sorted({**self._cosines, **self._keywords})
         lowest = min(self._cosines.values(), default=0.0)
-        self._vectors = _normalised([*map(self._cosines.get, union, repeat(lowest))])
-        self._words = _normalised([*map(self._keywords.get, union, repeat(0.0))])
-        self._places = dict(zip(union, range(len(union)), strict=True))
+        self._vectors = _normalised([self._cosines.get(id, lowest) for id in union])
+        self._words = _normalised([self._keywords.get(id, 0.0) for id in union])
+        self._union = union
         near_weight, word_weight = self._weights
-        pairs = zip(self._vectors, self._words, strict=True)
-        fused = [near_weight * vector + word_weight * word for vector, word in pairs]
-        self.values = dict(zip(union, fused, strict=True))
+        fused = zip(union, self._vectors, self._words, strict=True)
+        self.values = {id: near_weight * vector + word_weight * word for id, vector, word in fused}
+        self._sorted: list[int] = []  # the order, until something changes it
 
     def admit(self, ids: Iterable[int]) -> None:
         """Take in memories that neither side came upon: worth nothing by themselves."""
         new = [id for id in ids if id not in self.values]
         if new:
             self.values = dict(sorted({**self.values, **dict.fromkeys(new, 0.0)}.items()))
+            self._sorted = []
 
     def boost(self, id: int, name: str, amount: float) -> None:
         """Move a memory of the ranking up (down, if *amount* is negative) for a reason called *name*."""
         if amount and id in self.values:
             self.values[id] += amount
             self._boosts[id][name] = amount
+            self._sorted = []
 
     def judge(self, relevance: Mapping[int, float]) -> None:
         """What a reranker says of some memories (0..1): these come first, in its order."""
         self._judged = relevance
+        self._sorted = []
 
     def best(self, most: int) -> list[int]:
         """The ids of the first *most*."""
@@ -124,8 +127,9 @@ class Ranking:
     def parts(self, id: int) -> dict[str, Any]:
         """How a memory came to its place: what was found, what that is worth here, and what was added."""
         near_weight, word_weight = self._weights
-        place = self._places.get(id)
-        vector, word = (0.0, 0.0) if place is None else (self._vectors[place], self._words[place])
+        place = bisect_left(self._union, id)
+        is_there = self._union[place : place + 1] == [id]
+        vector, word = (self._vectors[place], self._words[place]) if is_there else (0.0, 0.0)
         return {
             "cosine": _rounded(self._cosines.get(id)),
             "bm25": _rounded(self._keywords.get(id)),
@@ -137,10 +141,12 @@ class Ranking:
         }
 
     def _order(self) -> list[int]:
-        # They are in the order of their ids, and a sort keeps the order of equals.
-        values, judged = self.values, self._judged
-        order = sorted(values, key=values.__getitem__, reverse=True)
-        return sorted(order, key=lambda one: judged.get(one, -1.0), reverse=True) if judged else order
+        if not self._sorted:
+            # They are in the order of their ids, and a sort keeps the order of equals.
+            values, judged = self.values, self._judged
+            order = sorted(values, key=values.__getitem__, reverse=True)
+            self._sorted = sorted(order, key=lambda one: judged.get(one, -1.0), reverse=True) if judged else order
+        return self._sorted
 
     def _worth(self, id: int) -> float:
         near_weight, word_weight = self._weights

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from powermem_cli import times
@@ -16,7 +16,7 @@ from powermem_cli.model import Hit, StoredMemory, Vector
 from powermem_cli.providers.base import Embedder, Reranker
 from powermem_cli.retrieval import CANDIDATES, Ranking, names_in, without_frequent_names
 from powermem_cli.second_look import PERIOD, asks, boosts
-from powermem_cli.stores.base import Store, Where
+from powermem_cli.stores.base import Judging, Part, Sides, Store, Where
 from powermem_cli.terms import search_terms
 
 Mode = Literal["hybrid", "vector", "keyword"]
@@ -52,70 +52,36 @@ class Search:
         self, query: str, where: Where, *, limit: int, threshold: float | None, mode: Mode, explain: bool
     ) -> Found:
         """The best *limit* memories, of those that score *threshold* or more. Raises StoreError, ProviderError."""
-        rows: dict[int, StoredMemory] = {}
+        terms = [] if mode == "vector" else search_terms(query)
         most = max(CANDIDATES, limit)
-        if mode == "keyword":
-            ranking = Ranking([], await self._store.matching(search_terms(query), where, limit=most))
-        elif mode == "vector":
-            vector = await self._vector(await self._embedded(query, where))
-            ranking = Ranking(await self._store.nearest(vector, where, limit=most), [])
-        else:
-            ranking = await self._fused(query, where, most)
-            await self._look_again(query, where, ranking, rows)
-            await self._rerank(query, where, ranking, rows)
+        then = _of_the_time(query, where) if mode == "hybrid" else None
+        parts = [Part(where, most)] if then is None else [Part(where, most), Part(then, OF_THE_TIME)]
+        best = RERANKED if mode == "hybrid" and self._reranker is not None else limit
+        ranking, rows = await self._store.search(
+            self._vector(query, where, mode),
+            terms,
+            parts,
+            compared=COMPARED,
+            judge=lambda found: _judged(query, found, best, looks_again=mode == "hybrid"),
+        )
+        if mode == "hybrid":
+            await self._rerank(query, ranking, rows)
         hits = [Hit(id, round(score, 6)) for id, score in ranking.hits(limit)]  # shown is what a threshold compares
         wanted = [hit for hit in hits if threshold is None or hit.score >= threshold]
         await self._read(where, [hit.id for hit in wanted], rows)
         return Found(wanted, rows, {hit.id: ranking.parts(hit.id) for hit in wanted} if explain else {})
 
-    async def _embedded(self, query: str, where: Where) -> str:
-        """What is to be embedded of a question."""
-        if not (names := names_in(query)):
-            return query
-        counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
-        return without_frequent_names(query, names, counts, total)
+    async def _vector(self, query: str, where: Where, mode: Mode) -> Vector:
+        if mode == "keyword":
+            return b""
+        if names := names_in(query):
+            counts, total = await self._store.frequencies(list(names.values()), where.scope.user_id)
+            query = without_frequent_names(query, names, counts, total)
+        return (await self._embedder.embed([query]))[0]
 
-    async def _vector(self, text: str) -> Vector:
-        return (await self._embedder.embed([text]))[0]
-
-    async def _fused(self, query: str, where: Where, most: int) -> Ranking:
-        """Both sides in one ranking, and what is of the time that the question names before the rest."""
-        terms, then = search_terms(query), _of_the_time(query, where)
-        parts = [(where, most)] if then is None else [(where, most), (then, OF_THE_TIME)]
-        text = await self._embedded(query, where)
-        vector = asyncio.ensure_future(self._vector(text))
-        try:
-            found = await asyncio.gather(
-                *(
-                    self._store.near_and_matching(vector, terms, part, limit=limit, compared=COMPARED)
-                    for part, limit in parts
-                )
-            )
-        finally:
-            vector.cancel()  # nobody waits for it if the store failed
-        near = {hit.id: hit for by_vector, _ in found for hit in by_vector}
-        matching = {hit.id: hit for _, by_words in found for hit in by_words}
-        ranking = Ranking(near.values(), matching.values())
-        for id in {hit.id for sides in found[1:] for side in sides for hit in side}:
-            ranking.boost(id, "period", PERIOD)
-        return ranking
-
-    async def _look_again(self, query: str, where: Where, ranking: Ranking, rows: dict[int, StoredMemory]) -> None:
-        best = ranking.best(LOOKED_AT)
-        await self._read(where, best, rows)
-        # An answer may be far down, or not among the candidates: what it is about stands in the question before it.
-        await self._read(where, [id + 1 for id in best if id in rows and asks(rows[id].text)], rows)
-        ranking.admit(rows)
-        for id, reason, amount in list(boosts(query, rows, ranking.values)):
-            ranking.boost(id, reason, amount)
-
-    async def _rerank(self, query: str, where: Where, ranking: Ranking, rows: dict[int, StoredMemory]) -> None:
-        if self._reranker is None:
-            return
-        best = ranking.best(RERANKED)
-        await self._read(where, best, rows)
-        there = [id for id in best if id in rows]
-        if there:
+    async def _rerank(self, query: str, ranking: Ranking, rows: Mapping[int, StoredMemory]) -> None:
+        there = [id for id in ranking.best(RERANKED) if id in rows]
+        if self._reranker is not None and there:
             relevance = await self._reranker.rerank(query, [rows[id].text for id in there])
             ranking.judge(dict(zip(there, relevance, strict=True)))
 
@@ -125,6 +91,31 @@ class Search:
         if missing:
             found = await self._store.find(replace(where, ids=missing), limit=len(missing))
             rows.update((row.id, row) for row in found)
+
+
+def _judged(
+    query: str, found: Sequence[Sides], best: int, *, looks_again: bool
+) -> Judging[tuple[Ranking, dict[int, StoredMemory]]]:
+    """All that was found in one ranking, what is of the time that the question names before the rest; and the *best*."""
+    ranking, rows = Ranking(*map(chain.from_iterable, zip(*found, strict=True))), dict[int, StoredMemory]()
+    for id in {hit.id for sides in found[1:] for side in sides for hit in side}:
+        ranking.boost(id, "period", PERIOD)
+    if looks_again:
+        first = ranking.best(LOOKED_AT)
+        yield from _into(rows, first)
+        # An answer may be far down, or not among the candidates: what it is about stands in the question before it.
+        yield from _into(rows, [id + 1 for id in first if id in rows and asks(rows[id].text)])
+        ranking.admit(rows)
+        for id, reason, amount in list(boosts(query, rows, ranking.values)):
+            ranking.boost(id, reason, amount)
+    yield from _into(rows, ranking.best(best))
+    return ranking, rows
+
+
+def _into(rows: dict[int, StoredMemory], ids: Sequence[int]) -> Judging[None]:
+    """Read those that are not there yet."""
+    if missing := [id for id in ids if id not in rows]:
+        rows.update([(row.id, row) for row in (yield missing)])
 
 
 def check_mode(mode: str) -> Mode:

@@ -78,7 +78,7 @@ def boosts(
 
 def asks(text: str) -> bool:
     """Whether a text ends with a question, so that the next turn may answer it."""
-    return _ASKING.search(text[-MOST_READ:]) is not None
+    return ("?" in text or "？" in text) and _ASKING.search(text[-MOST_READ:]) is not None
 
 
 def _asking(text: str) -> float:

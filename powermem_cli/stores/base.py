@@ -9,15 +9,16 @@ What is made for every record is a NamedTuple: as frozen as a frozen dataclass, 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, HistoryEntry, Hit, Origin, Scope, StoredMemory, Vector
 
+T = TypeVar("T")
 Grouping = Literal["user_id", "agent_id", "run_id", "day"]
 DAY: Final = 86_400_000_000  # microseconds
 
@@ -34,6 +35,24 @@ class Where:
 
 
 EVERYTHING = Where()
+
+
+class Part(NamedTuple):
+    """Some of what a search is about: so many of each side at most."""
+
+    where: Where
+    limit: int
+
+
+class Sides(NamedTuple):
+    """What was found for a part: as `nearest` gives it, and as `matching` does."""
+
+    near: Sequence[Hit]
+    matching: Sequence[Hit]
+
+
+Judging = Generator[Sequence[int], Sequence[StoredMemory], T]
+"""Yields ids, is sent those memories among them that the first part's *where* leaves, and returns what it was for."""
 
 
 class Insert(NamedTuple):
@@ -300,11 +319,20 @@ class Store(Protocol):
         """
         ...
 
-    async def near_and_matching(
-        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
-    ) -> tuple[list[Hit], list[Hit]]:
-        """What `nearest` and `matching` find, in one go. Behind the nearest stand, with their cosines, those of the
-        first *compared* by words that are not among them. The vector may still be on its way.
+    async def search(
+        self,
+        vector: Awaitable[Vector],
+        terms: Sequence[str],
+        parts: Sequence[Part],
+        *,
+        compared: int,
+        judge: Callable[[Sequence[Sides]], Judging[T]],
+    ) -> T:
+        """What *judge* makes of what is found for each of *parts*, in one go, on another thread perhaps: each way there
+        and back takes as long as it takes to read ten memories. The vector may still be on its way: it is awaited,
+        once, whatever else fails.
+
+        Behind the nearest stand, with their cosines, those of the first *compared* by words that are not among them.
         """
         ...
 

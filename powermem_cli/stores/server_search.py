@@ -6,15 +6,17 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from powermem_cli.model import Hit, Scope, Vector
-from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Where, brevity, rarity
+from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Judging, Part, Sides, Where, brevity, rarity
 from powermem_cli.stores.server import Pool, ServerStore
 from powermem_cli.stores.server_tables import Names
 from powermem_cli.stores.sql_where import Statement
+
+T = TypeVar("T")
 
 EXACT_UP_TO: Final = 50_000
 """Memories whose vectors are looked at one by one; if a search leaves more, the index is asked, when there is one."""
@@ -86,9 +88,31 @@ class ServerSearch(ServerStore[Pool]):
         sql = self._nearest(statement, vector, where, limit, exact=await self._looks_at_each(where))
         return [Hit(id, max(-1.0, min(1.0, cosine))) for id, cosine in await self._rows(sql, statement.values)]
 
-    async def near_and_matching(
-        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
-    ) -> tuple[list[Hit], list[Hit]]:
+    async def search(
+        self,
+        vector: Awaitable[Vector],
+        terms: Sequence[str],
+        parts: Sequence[Part],
+        *,
+        compared: int,
+        judge: Callable[[Sequence[Sides]], Judging[T]],
+    ) -> T:
+        wanted = asyncio.ensure_future(vector)  # so that each part may wait for it
+        try:
+            found = await asyncio.gather(*(self._both_sides(wanted, terms, part, compared) for part in parts))
+        finally:
+            wanted.cancel()  # nobody waits for it if another failed
+        judging, rows = judge(found), None
+        while True:
+            try:
+                ids = judging.send(rows)  # type: ignore[arg-type]  # the first time there is nothing to send
+            except StopIteration as ended:
+                return cast("T", ended.value)
+            rows = await self.find(replace(parts[0].where, ids=tuple(ids)), limit=len(ids))
+
+    async def _both_sides(self, vector: Awaitable[Vector], terms: Sequence[str], part: Part, compared: int) -> Sides:
+        where, limit = part
+
         async def look_near() -> tuple[Vector, list[Hit]]:
             wanted = await vector
             return wanted, await self.nearest(wanted, where, limit=limit)
@@ -97,7 +121,7 @@ class ServerSearch(ServerStore[Pool]):
         seen = {hit.id for hit in near}
         unseen = tuple(hit.id for hit in matching[:compared] if hit.id not in seen)
         more = await self.nearest(wanted, replace(where, ids=unseen), limit=len(unseen))
-        return near + more, matching
+        return Sides(near + more, matching)
 
     async def _looks_at_each(self, where: Where) -> bool:
         if not self._has_index or (where.ids is not None and len(where.ids) <= EXACT_UP_TO):

@@ -7,9 +7,9 @@ import contextlib
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from itertools import starmap
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
 
 import apsw
 
@@ -18,14 +18,17 @@ if TYPE_CHECKING:
     from powermem_cli.stores.sqlite_signatures import Signatures
 
 from powermem_cli.errors import ConfigError, StoreCorrupt, StoreError
-from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector
+from powermem_cli.model import HistoryEntry, Hit, Scope, StoredMemory, Vector, hits_of
 from powermem_cli.stores import sqlite_exact
 from powermem_cli.stores.base import (
     DAY,
     Applied,
     Grouping,
     HistoryRow,
+    Judging,
     LedgerRow,
+    Part,
+    Sides,
     Snapshot,
     Where,
     Write,
@@ -121,11 +124,7 @@ class SqliteStore:
         return {key: row for key, (_, row) in found.items()}
 
     async def find(self, where: Where, *, limit: int, offset: int = 0, after: int | None = None) -> list[StoredMemory]:
-        condition, values = compile_where(where)
-        if after is not None:
-            condition, values = f"{condition} AND m.id > ?", (*values, after)
-        sql = f"{SELECT_MEMORY} WHERE {condition} ORDER BY m.id LIMIT ? OFFSET ?"
-        return await self._read(lambda db: [memory_of(row) for row in db.execute(sql, (*values, limit, offset))])
+        return await self._read(lambda db: _found(db, where, limit=limit, offset=offset, after=after))
 
     async def count(self, where: Where) -> int:
         condition, values = compile_where(where)
@@ -156,15 +155,31 @@ class SqliteStore:
     async def matching(self, terms: Sequence[str], where: Where, *, limit: int) -> list[Hit]:
         return await self._read(lambda db: self._matching(db, terms, where, limit))
 
-    async def near_and_matching(
-        self, vector: Awaitable[Vector], terms: Sequence[str], where: Where, *, limit: int, compared: int
-    ) -> tuple[list[Hit], list[Hit]]:
+    async def search(
+        self,
+        vector: Awaitable[Vector],
+        terms: Sequence[str],
+        parts: Sequence[Part],
+        *,
+        compared: int,
+        judge: Callable[[Sequence[Sides]], Judging[T]],
+    ) -> T:
         wanted = await vector
 
-        # On one thread, and only then: on two they would wait for each other for longer than either takes.
-        def work(db: apsw.Connection) -> tuple[list[Hit], list[Hit]]:
-            matching = self._matching(db, terms, where, limit)
-            return self._nearest(db, wanted, where, limit, [hit.id for hit in matching[:compared]]), matching
+        # On one thread: on two they would wait for each other for longer than either takes.
+        def work(db: apsw.Connection) -> T:
+            found = []
+            for where, limit in parts:
+                matching = self._matching(db, terms, where, limit)
+                and_of = [hit.id for hit in matching[:compared]]
+                found.append(Sides(self._nearest(db, wanted, where, limit, and_of), matching))
+            judging, rows = judge(found), None
+            while True:
+                try:
+                    ids = judging.send(rows)  # type: ignore[arg-type]  # the first time there is nothing to send
+                except StopIteration as ended:
+                    return cast("T", ended.value)
+                rows = _found(db, replace(parts[0].where, ids=tuple(ids)), limit=len(ids))
 
         return await self._read(work)
 
@@ -251,19 +266,22 @@ class SqliteStore:
             from powermem_cli.stores.sqlite_signatures import nearest  # noqa: PLC0415 - it loads numpy
 
             rows = nearest(db, self._held(), vector, where, limit, and_of)
-        if any(distance is None for _, distance in rows):
+        ids, distances = zip(*rows, strict=True) if rows else ((), ())
+        if None in distances:
             raise StoreCorrupt(f"{self.path} is damaged: a vector is none", hint=DAMAGED)
         # Vectors have length 1, so the cosine follows from the distance.
-        return [Hit(id, 1 - distance * distance / 2) for id, distance in rows]
+        return hits_of(ids, [1 - distance * distance / 2 for distance in distances])
 
     def _matching(self, db: apsw.Connection, terms: Sequence[str], where: Where, limit: int) -> list[Hit]:
         if not terms or limit <= 0:
             return []
         if self._does_without_numpy(db, where):
-            return list(starmap(Hit, sqlite_exact.matching(db, self._counts, terms, where, limit)))
-        from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
+            scored = sqlite_exact.matching(db, self._counts, terms, where, limit)
+        else:
+            from powermem_cli.stores.sqlite_keywords import matching  # noqa: PLC0415 - it loads numpy
 
-        return list(starmap(Hit, matching(db, self._counts, self._held(), terms, where, limit)))
+            scored = matching(db, self._counts, self._held(), terms, where, limit)
+        return hits_of(*zip(*scored, strict=True)) if scored else []
 
     def _does_without_numpy(self, db: apsw.Connection, where: Where) -> bool:
         """Whether to look at every memory takes less time than to load what would find them sooner."""
@@ -343,6 +361,17 @@ class SqliteStore:
             raise StoreError(
                 f"{self.path} is not open", hint="await initialize(), or use `async with`", code="store.closed"
             )
+
+
+def _found(
+    db: apsw.Connection, where: Where, *, limit: int, offset: int = 0, after: int | None = None
+) -> list[StoredMemory]:
+    """In the order of their ids."""
+    condition, values = compile_where(where)
+    if after is not None:
+        condition, values = f"{condition} AND m.id > ?", (*values, after)
+    sql = f"{SELECT_MEMORY} WHERE {condition} ORDER BY m.id LIMIT ? OFFSET ?"
+    return [memory_of(row) for row in db.execute(sql, (*values, limit, offset))]
 
 
 def _few_packs(rows: int) -> int:

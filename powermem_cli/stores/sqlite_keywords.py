@@ -6,7 +6,7 @@ a row of a large store costs more than a hundred postings.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
@@ -14,14 +14,16 @@ import apsw
 import numpy as np
 import numpy.typing as npt
 
-from powermem_cli.stores.base import Where, brevity, rarity
+from powermem_cli.stores.base import Where, rarity
 from powermem_cli.stores.sqlite_counts import EVERYWHERE, Between, Counts, prefix_of
 from powermem_cli.stores.sqlite_exact import BREVITY, Scored, holding_any
-from powermem_cli.stores.sqlite_rows import length_told_by, meta, quoted
+from powermem_cli.stores.sqlite_lengths import brevities
+from powermem_cli.stores.sqlite_rows import meta, quoted
 from powermem_cli.stores.sqlite_signatures import Ids, Signatures, leaves_all, rows_of
 from powermem_cli.stores.sqlite_where import EVER, Span, compile_where, listed, spans_of
 
 MOST_POSTINGS: Final = 10_000  # that are added up, or one for this
+READ_UNCOUNTED: Final = 20_000  # memories of a user: to count postings takes half as long as to read them
 POSTINGS_OF: Final = 40  # many memories; what so many hold says little about any of them
 ENOUGH: Final = 50  # hits; with fewer, what nearly all hold is asked for too
 MOST_RANKED: Final = 600  # memories whose length is looked up, or
@@ -41,7 +43,7 @@ def matching(
     spans = spans_of(where)
     if spans is not None:
         period = None if spans == EVER else _period(db, held, where, spans)
-        found = _quickly(db, counts, _Asked(terms, prefix, total, where, limit), period)
+        found = _quickly(db, counts, held, _Asked(terms, prefix, total, where, limit), period)
         if found is not None:
             return found
     holding = {term: number for term, number in counts.holding(db, terms, prefix).items() if number}
@@ -88,13 +90,16 @@ def _period(db: apsw.Connection, held: Signatures, where: Where, spans: Sequence
     return _Period(between, ids, within, waiting)
 
 
-def _quickly(db: apsw.Connection, counts: Counts, asked: _Asked, period: _Period | None) -> Scored | None:
+def _quickly(
+    db: apsw.Connection, counts: Counts, held: Signatures, asked: _Asked, period: _Period | None
+) -> Scored | None:
     """None if there may be more than was looked at, and too few were found."""
     terms, prefix, total, where, limit = asked
     most, ranked = max(MOST_POSTINGS, total // POSTINGS_OF), max(MOST_RANKED, RANKED_FOR * limit)
     between = EVERYWHERE if period is None else period.between
-    lists = {term: _postings(db, quoted(prefix, term), between) for term in terms} if total <= most else None
-    # Where some may be long they are counted first.
+    lists = None
+    if total <= READ_UNCOUNTED:
+        lists = {term: _postings(db, quoted(prefix, term), between) for term in terms}
     there = counts.holding(db, terms, prefix, most + 1, between) if lists is None else _lengths(lists)
     read = _rarest(there, most)
     if lists is None:
@@ -105,7 +110,7 @@ def _quickly(db: apsw.Connection, counts: Counts, asked: _Asked, period: _Period
         may = period.may_hold(ids)
         ids, worth = ids[may], worth[may]
     best = _best(worth, ranked)
-    found = _ranked(db, ids[best], worth[best], where, limit)
+    found = _ranked(db, held, ids[best], worth[best], where, limit)
     complete = len(read) == sum(map(bool, there.values())) and len(ids) <= ranked
     # Where the rank ended, those behind it may be what is left: others may have expired.
     return found if complete or len(found) >= min(limit, ENOUGH) else None
@@ -151,17 +156,25 @@ def _best(worth: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.intp]:
     return some[np.argsort(worth[some], kind="stable")[::-1][:most]]
 
 
-def _ranked(db: apsw.Connection, ids: Ids, worth: npt.NDArray[np.float64], where: Where, limit: int) -> Scored:
+def _ranked(
+    db: apsw.Connection, held: Signatures, ids: Ids, worth: npt.NDArray[np.float64], where: Where, limit: int
+) -> Scored:
     """The best of memories that are in the order of what their words are worth. No score is above that: so when enough
     are found those behind are not looked at.
     """
-    found: Scored = []
     at_once, unasked = limit + limit // 4, leaves_all(db, where)
+    shorter = held.vectors.brevities(db, where.scope.user_id, ids) if unasked else None
+    scores = None if shorter is None else worth * shorter
+    found: Scored = []
     for start in range(0, len(ids), at_once):
         if len(found) >= limit and found[limit - 1][1] >= worth[start]:
             break
-        some = slice(start, start + at_once)
-        some_worth = dict(zip(ids[some].tolist(), worth[some].tolist(), strict=True))
+        end = start + at_once
+        if scores is not None:
+            best = np.lexsort((ids[:end], -scores[:end]))[:limit]
+            found = list(zip(ids[best].tolist(), scores[best].tolist(), strict=True))
+            continue
+        some_worth = dict(zip(ids[start:end].tolist(), worth[start:end].tolist(), strict=True))
         found += _by_size(db, some_worth) if unasked else _by_row(db, some_worth, where)
         found.sort()  # ties by id
         found.sort(key=itemgetter(1), reverse=True)
@@ -169,7 +182,7 @@ def _ranked(db: apsw.Connection, ids: Ids, worth: npt.NDArray[np.float64], where
 
 
 def _by_size(db: apsw.Connection, worth: Mapping[int, float]) -> Scored:
-    return [(id, worth[id] * shorter) for id, shorter in _brevities(db, worth)]
+    return [(id, worth[id] * shorter) for id, shorter in brevities(db, worth)]
 
 
 def _by_row(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Scored:
@@ -180,18 +193,3 @@ def _by_row(db: apsw.Connection, worth: Mapping[int, float], where: Where) -> Sc
         return [(id, worth[id] * shorter) for id, shorter in rows]
     except TypeError as error:
         raise apsw.CorruptError("the length of a memory is none") from error
-
-
-def _brevities(db: apsw.Connection, ids: Collection[int]) -> Iterable[tuple[int, float]]:
-    """By the sizes that FTS5 keeps: a page has a thousand of them, where there are twenty memories."""
-    source = "FROM carray(?) w CROSS JOIN words_docsize d ON d.id = w.value"
-    # As one row: for each row the lock of all threads is let go of and waited for.
-    sql = f"SELECT CAST(group_concat(d.sz, '') AS BLOB), count(*) {source}"
-    sizes, number = next(db.execute(sql, (listed(ids),)))
-    if isinstance(sizes, bytes) and len(sizes) == number == len(ids):
-        return zip(ids, map(_BREVITIES.__getitem__, sizes), strict=True)
-    each: Any = db.execute(f"SELECT d.id, d.sz {source}", (listed(ids),)).fetchall()
-    return [(id, brevity(length_told_by(size))) for id, size in each]
-
-
-_BREVITIES: Final = [brevity(length_told_by(bytes((size,)))) for size in range(256)]

@@ -38,15 +38,25 @@ def memory_of(row: Sequence[Any]) -> StoredMemory:
         raise apsw.CorruptError(f"whose memory {id} is has been changed")
     if type(text) is not str:
         raise apsw.CorruptError(f"what memory {id} says is no text")
-    for name, number in zip((user, agent, run), numbers, strict=True):
-        if name is not None if number is None else type(name) is not str:
-            raise apsw.CorruptError(f"whose memory {id} is has no name, or one that is no text")
-    for at in (created_at, updated_at, updated_at if expires_at is None else expires_at):
-        if not isinstance(at, int) or not YEAR_1900 <= at <= YEAR_2200:
+    for at in (created_at, updated_at) if expires_at is None else (created_at, updated_at, expires_at):
+        if type(at) is not int or not YEAR_1900 <= at <= YEAR_2200:
             raise apsw.CorruptError(f"memory {id} has a time that is none")
-    came_from = origin_of(origin, line)
-    about = metadata_of(id, metadata), created_at, updated_at, came_from, expires_at
-    return StoredMemory(id, text, Scope(user, agent, run), *about)
+    try:
+        scope = _scope_of(user, agent, run, *[number is None for number in numbers])
+    except ValueError as error:
+        raise apsw.CorruptError(f"whose memory {id} is has no name, or one that is no text") from error
+    came_from = None if origin is None else origin_of(origin, line)
+    about = metadata_of(id, metadata) if metadata else {}
+    return StoredMemory(id, text, scope, about, created_at, updated_at, came_from, expires_at)
+
+
+@lru_cache(maxsize=1024)  # of thousands of rows, and there are few
+def _scope_of(user: Any, agent: Any, run: Any, no_user: bool, no_agent: bool, no_run: bool) -> Scope:
+    """Raises ValueError for a name where none should be, or the other way round."""
+    for name, is_none in ((user, no_user), (agent, no_agent), (run, no_run)):
+        if name is not None if is_none else type(name) is not str:
+            raise ValueError(name)
+    return Scope(user, agent, run)
 
 
 def metadata_of(id: int, stored: str | None) -> dict[str, Any]:

@@ -246,7 +246,9 @@ def _nearest_of_whole(
         return None
     found, others = closest(whole, vector, limit, and_of, gone)
     others.update(id for (id,) in db.execute("SELECT id FROM unpacked"))
-    more = _compared(db, vector, (), others, where) if others else []
+    if not others:
+        return found
+    more = _compared(db, vector, (), others, where)
     if any(distance is None for _, distance in more):
         raise apsw.CorruptError("a vector is none")
     both = sorted([*found, *((id, round(distance, AGREED)) for id, distance in more)])  # ties by id

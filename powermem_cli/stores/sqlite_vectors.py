@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from powermem_cli.model import Vector
 from powermem_cli.stores.sqlite_exact import Scored
+from powermem_cli.stores.sqlite_lengths import brevities
 from powermem_cli.stores.sqlite_rows import meta_number
 from powermem_cli.stores.sqlite_where import listed
 
@@ -26,13 +27,17 @@ MOST_OUTDATED: Final = 500  # of all users: each is looked up; with more of them
 
 Ids = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 class Whole(NamedTuple):
-    """All vectors of a user: ids (n,) in ascending order, their values (n, dims), and of how many rows they are."""
+    """All vectors of a user: ids (n,) in ascending order, their values (n, dims), what the lengths of these memories do
+    to their keyword scores (n,), and of how many rows they are.
+    """
 
     ids: Ids
     values: Values
+    brevities: Floats
     rows: int
 
     def places(self, ids: Ids) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.bool_]]:
@@ -43,7 +48,8 @@ class Whole(NamedTuple):
     def and_(self, more: Whole) -> Whole:
         if not len(self.ids):
             return more
-        return Whole(np.concatenate((self.ids, more.ids)), np.concatenate((self.values, more.values)), more.rows)
+        ids, values = np.concatenate((self.ids, more.ids)), np.concatenate((self.values, more.values))
+        return Whole(ids, values, np.concatenate((self.brevities, more.brevities)), more.rows)
 
 
 class Vectors:
@@ -79,6 +85,23 @@ class Vectors:
         finally:
             self._reading.release()
 
+    def brevities(self, db: apsw.Connection, user: str | None, ids: Ids) -> Floats | None:
+        """What the lengths of these memories of the user do to their scores; None if theirs are not held. Those of
+        memories that are changed or new are looked up.
+        """
+        with self._lock:
+            whole = self._held.get(user)
+        if whole is None or meta_number(db, "packings") != self._made or (gone := outdated(db)) is None:
+            return None
+        places, there = whole.places(ids)
+        if len(gone):
+            there &= ~np.isin(ids, gone)
+        found = whole.brevities[places]
+        if not there.all():
+            others = dict(brevities(db, ids[~there].tolist()))
+            found[~there] = [others.get(id, 0.0) for id in ids[~there].tolist()]
+        return found
+
     def _often(self, user: str | None) -> bool:
         if len(self._asked) >= USERS_COUNTED:
             self._asked.clear()
@@ -108,7 +131,7 @@ class Vectors:
         return whole
 
 
-_NONE: Final = Whole(np.empty(0, np.int64), np.empty((0, 0), np.float32), 0)
+_NONE: Final = Whole(np.empty(0, np.int64), np.empty((0, 0), np.float32), np.empty(0), 0)
 
 
 def _size_of(db: apsw.Connection, number: int) -> int:
@@ -116,7 +139,7 @@ def _size_of(db: apsw.Connection, number: int) -> int:
     return number * sum(int(size) for (size,) in sizes)
 
 
-def _read(db: apsw.Connection, ids: Ids) -> tuple[Ids, Values] | None:
+def _read(db: apsw.Connection, ids: Ids) -> tuple[Ids, Values, Floats] | None:
     """Those of *ids*, which ascend, that have a vector. None if others are there, but not in this transaction."""
     sql = "SELECT e.id, e.vector FROM carray(?) w CROSS JOIN embeddings e ON e.id = w.value"
     found: Any = db.execute(sql, (listed(ids.tolist()),)).fetchall()
@@ -131,7 +154,9 @@ def _read(db: apsw.Connection, ids: Ids) -> tuple[Ids, Values] | None:
         values = np.frombuffer(b"".join(vector for _, vector in found), "<f4").reshape(len(found), -1)
     except (TypeError, ValueError) as error:
         raise apsw.CorruptError(f"a vector is not as it was written: {error}") from error
-    return np.array([id for id, _ in found], np.int64), values
+    there = np.array([id for id, _ in found], np.int64)
+    lengths = dict(brevities(db, there.tolist()))
+    return there, values, np.array([lengths.get(id, 0.0) for id in there.tolist()])
 
 
 def outdated(db: apsw.Connection) -> Ids | None:
@@ -149,14 +174,19 @@ def closest(whole: Whole, vector: Vector, limit: int, and_of: Sequence[int], old
     products = np.vecdot(whole.values, np.frombuffer(vector, "<f4"))
     if not np.isfinite(products).all():
         raise apsw.CorruptError("a vector is none")
-    places, there = whole.places(old)
-    products[places[there]] = -np.inf
-    others = {*whole.ids[places[there]].tolist()}
-    places, there = whole.places(np.array(and_of, np.int64))
-    others.update(id for id, found in zip(and_of, there.tolist(), strict=True) if not found)
-    nearest = np.argpartition(-products, limit)[:limit] if len(products) > limit else np.arange(len(products))
-    some = np.union1d(nearest, places[there])
-    some = some[np.isfinite(products[some])]
+    others: set[int] = set()
+    if len(old):
+        places, there = whole.places(old)
+        products[places[there]] = -np.inf
+        others.update(whole.ids[places[there]].tolist())
+    wanted, first = np.zeros(len(products), np.bool_), len(products) - limit
+    wanted[np.argpartition(products, first)[first:] if first > 0 else slice(None)] = True
+    if and_of:
+        places, there = whole.places(np.array(and_of, np.int64))
+        wanted[places[there]] = True
+        if not there.all():
+            others.update(np.array(and_of)[~there].tolist())
+    some = np.flatnonzero(wanted & (products > -np.inf) if len(old) else wanted)
     # Of vectors of length 1; as far as this and SQL agree, so that ties are ties.
     distances = np.sqrt(np.maximum(0, 2 - 2 * products[some].astype(np.float64))).round(AGREED)
     order = np.argsort(distances, kind="stable")  # they are in the order of their ids

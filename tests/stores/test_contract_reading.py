@@ -13,7 +13,7 @@ from places import LARGE, add, digest, insert, texts, vector
 from powermem_cli.filters import parse_filter
 from powermem_cli.model import Scope
 from powermem_cli.rules import canonical_json
-from powermem_cli.stores.base import EVERYTHING, Update, Where, Write, brevity, rarity
+from powermem_cli.stores.base import EVERYTHING, Part, Update, Where, Write, brevity, rarity
 from powermem_cli.terms import terms_of
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +100,56 @@ class TestPages:
         assert len(await store.matching(["x"], EVERYTHING, limit=LARGE)) == 300
 
 
+async def both_sides(store, on_its_way, terms, where, *, limit, compared):
+    def judge(found):
+        (sides,) = found
+        yield from ()
+        return sides
+
+    return await store.search(on_its_way, terms, [Part(where, limit)], compared=compared, judge=judge)
+
+
+class TestSearch:
+    async def test_each_part_is_looked_for_and_what_is_judged_may_read_memories_of_the_first(self, store):
+        made = [insert(f"tea {n}", f"u{n % 2}", vector=vector(n), metadata={"n": n}) for n in range(12)]
+        ids = await add_all(store, made)
+        few = Where(Scope("u1"), parse_filter({"n": {"gte": 6}}))
+        seen = []
+
+        def judge(found):
+            seen.append([[hit.id for hit in side] for sides in found for side in sides])
+            rows = yield ids[::-1]
+            seen.append([row.text for row in rows])
+            rows = yield [ids[3], ids[4]]
+            seen.append([row.text for row in rows])
+            return "so"
+
+        on_its_way = asyncio.ensure_future(asyncio.sleep(0, vector(3)))
+        parts = [Part(Where(Scope("u1")), 4), Part(few, 2)]
+        assert await store.search(on_its_way, ["tea"], parts, compared=0, judge=judge) == "so"
+        alone = [
+            [hit.id for hit in hits]
+            for where, limit in parts
+            for hits in (
+                await store.nearest(vector(3), where, limit=limit),
+                await store.matching(["tea"], where, limit=limit),
+            )
+        ]
+        assert seen == [alone, [f"tea {n}" for n in range(1, 12, 2)], ["tea 3"]]
+
+    async def test_what_goes_wrong_while_it_is_judged_is_raised_and_harms_nothing(self, store):
+        await add(store, insert("tea", vector=vector(1)))
+
+        def judge(_found):
+            yield [1]
+            raise ZeroDivisionError
+
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await store.search(asyncio.sleep(0, vector(1)), ["tea"], [Part(EVERYTHING, 1)], compared=0, judge=judge)
+        assert len(await store.matching(["tea"], EVERYTHING, limit=2)) == 1
+
+
 class TestNearest:
     async def test_the_closest_come_first_with_their_cosine(self, store):
         vectors = [vector(seed) for seed in range(200)]
@@ -133,7 +183,7 @@ class TestNearest:
             matching = await store.matching(["tea"], where, limit=2)
             for compared in (0, 1, LARGE):
                 on_its_way = asyncio.ensure_future(asyncio.sleep(0, vector(3)))
-                found = await store.near_and_matching(on_its_way, ["tea"], where, limit=2, compared=compared)
+                found = await both_sides(store, on_its_way, ["tea"], where, limit=2, compared=compared)
                 there = {hit.id for hit in every[:2]} | {hit.id for hit in matching[:compared]}
                 expected = [hit for hit in every if hit.id in there]
                 assert [hit.id for hit in found[0]] == [hit.id for hit in expected]
