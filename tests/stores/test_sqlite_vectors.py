@@ -1,5 +1,7 @@
 """Vectors that are held in memory: of whom, how many, and that none of them outlives what is stored."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from powermem_cli.model import Scope
 from powermem_cli.stores import sqlite_batch, sqlite_signatures, sqlite_vectors
 from powermem_cli.stores.base import EVERYTHING, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
+from powermem_cli.terms import distinct_terms
 
 pytestmark = pytest.mark.anyio
 DIMS = 64
@@ -97,6 +100,48 @@ async def test_a_search_that_began_earlier_leaves_no_old_vector_behind(store, mo
     for _ in range(3):
         (best, _) = await store.nearest(after, where, limit=3)
         assert (best.id, best.score) == (changed, pytest.approx(1, abs=1e-5))
+
+
+async def test_the_lengths_held_with_them_weigh_words_as_those_that_are_looked_up(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 40)
+    pick = random.Random(5)
+    made, ids, seen = vectors(400, seed=4), [], set()
+
+    def said() -> str:
+        words = [pick.choice(("tea", "rain", "snow"))] + [
+            f"w{pick.randrange(400)}" for _ in range(pick.choice((1, 90)))
+        ]
+        return " ".join(words)
+
+    def new(number: int) -> Write:
+        changes = []
+        for _ in range(number):
+            text = said()
+            changes.append(Insert(Scope("ann"), text, made.pop(), digest(text), NOW, terms=distinct_terms(text)))
+        return Write(tuple(changes))
+
+    for step in range(40):
+        if step % 10 == 0 or not ids:
+            (applied,) = await store.apply([new(30)])
+            ids += [id for _, id in applied.events]
+        elif step % 3 == 0:
+            text = said()
+            await store.apply([Write((Update(pick.choice(ids), NOW, Scope(), text, made.pop(), digest(text)),))])
+        elif step % 3 == 1:
+            await store.delete(Where(ids=(ids.pop(pick.randrange(len(ids))),)))
+        else:
+            (applied,) = await store.apply([new(1)])
+            ids += [id for _, id in applied.events]
+        where, terms = Where(Scope("ann")), ["tea", "snow", "w7"]
+        await store.nearest(vectors(1)[0], where, limit=5)
+        seen.add(store._signatures.vectors._held.keys() == {"ann"})
+        fresh = SqliteStore(str(tmp_path / "s.db"), access="read")
+        await fresh.open("test")
+        for limit in (3, 500):
+            expected = await fresh.matching(terms, where, limit=limit)
+            assert await store.matching(terms, where, limit=limit) == expected
+        await fresh.close()
+    assert True in seen
 
 
 @pytest.mark.parametrize("damage", [b"xyz", "text", np.full(DIMS, np.nan, "<f4").tobytes()])
