@@ -10,19 +10,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
 from powermem_cli import times
+from powermem_cli.adding import Adding
 from powermem_cli.config import Choice, Config, auto_config, parse_config
-from powermem_cli.errors import (
-    InvalidInput,
-    ProviderError,
-    UsageError,
-)
+from powermem_cli.errors import InvalidInput, UsageError
 from powermem_cli.filters import parse_filter
 from powermem_cli.grouping import Grouper
 from powermem_cli.identity import digest, identify
-from powermem_cli.inference import Inference, ends_the_run
+from powermem_cli.inference import Inference
 from powermem_cli.intelligence import create_intelligence
 from powermem_cli.model import Outcome, Record, Scope, StoredMemory
-from powermem_cli.plan import OnChange, Plan, said
+from powermem_cli.plan import OnChange, Plan
 from powermem_cli.providers import create_embedder, create_reranker, request_limits
 from powermem_cli.providers.base import Usage
 from powermem_cli.results import (
@@ -86,19 +83,20 @@ class AsyncMemory:
         self._writes: Grouper[Write, Applied] = Grouper(
             self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
         )
-        self._adds: Grouper[Plan, Outcome] = Grouper(self._outcomes, most=WRITES_AT_ONCE, ahead=True)
         self._intelligence = create_intelligence(self._config)
-        self._inference = (
+        inference = (
             None
             if self._intelligence is None
             else Inference(self._intelligence, self._embedder, self._store, self._writes)
         )
+        self._adding = Adding(self._embedder, self._store, self._writes, inference)
+        self._together: Grouper[Plan, Outcome] = Grouper(self._adding.outcomes, most=WRITES_AT_ONCE, ahead=True)
 
     async def initialize(self, *, lazily: bool = False) -> None:
         """Open the store. Safe to repeat. Raises StoreError, EmbedderMismatch.
 
-        *lazily* leaves the loading of a model to the first call that needs it: right for a program that asks one
-        question, while in a service it would hold up everybody who waits for the event loop then.
+        *lazily* leaves the loading of a model, and of what reads dates, to the first call that needs it: right for a
+        program that asks one question, while in a service it would hold up everybody who waits for the event loop then.
         """
         async with self._opening:
             if self._state is State.CLOSED:
@@ -108,6 +106,7 @@ class AsyncMemory:
                 self._state = State.OPEN
             if not lazily:
                 await self._embedder.prepare()
+                await self._search.prepare()
 
     async def close(self) -> None:
         """Finish what was begun and let go of store and connections. Safe to repeat."""
@@ -155,7 +154,7 @@ class AsyncMemory:
                 infer=infer,
             )
             plan = Plan(record, among=parse_filter(filters))
-            (outcome,) = await (self._adds.submit([plan]) if self.needs_nobody else self._outcomes([plan]))
+            (outcome,) = await (self._together.submit([plan]) if self.needs_nobody else self._adding.outcomes([plan]))
         finally:
             self._turns.leave(turn)
         if outcome.error is not None:
@@ -181,7 +180,7 @@ class AsyncMemory:
         self._require_open()
         identities = [identify(record) for record in records]
         plans = [Plan(record, identity, on_change, force) for record, identity in zip(records, identities, strict=True)]
-        return await self._outcomes(plans, job, turn)
+        return await self._adding.outcomes(plans, job, turn)
 
     async def search(
         self,
@@ -337,77 +336,10 @@ class AsyncMemory:
         self._require_open()
         return await self._store.identity()
 
-    # ── how a record becomes memories ──
-
     async def _settled(self) -> None:
         """Wait until what was begun so far is kept."""
-        await self._adds.settled()
+        await self._together.settled()
         await self._writes.settled()
-
-    async def _outcomes(
-        self, plans: Sequence[Plan], job: str = "", turn: Callable[[], Awaitable[None]] | None = None
-    ) -> list[Outcome]:
-        """What becomes of each."""
-        # Before anything is waited for: what an LLM judges is judged in the order in which it came.
-        places = {} if self._inference is None else self._inference.places(plans)
-        try:
-            keys = _worth_asking_about(plans)
-            known = await self._store.known(keys) if keys else {}
-            for plan in plans:
-                plan.compare(known)
-            if self._inference is not None:
-                await self._inference.carry_out_all(places, job)
-            while todo := [plan for plan in plans if plan.outcome is None]:
-                await self._carry_out(todo, job, turn)
-        finally:
-            for place in places.values():
-                place.leave()
-        return [plan.ended() for plan in plans]
-
-    async def _carry_out(
-        self,
-        plans: Sequence[Plan],
-        job: str,
-        turn: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        """Facts, vectors, one write per record. A record another run wrote meanwhile is left to be compared again."""
-        for plan in plans:
-            plan.facts = said(plan.record)
-        await self._embed(plans)
-        await self._look_at_kept(plans)
-        if turn is not None:
-            await turn()
-        now = times.now()
-        writing = [plan for plan in plans if plan.outcome is None or plan.identity is not None]
-        applied = await self._writes.submit([plan.write(job, now) for plan in writing])
-        for plan, result in zip(writing, applied, strict=True):
-            plan.settle(result)
-
-    async def _look_at_kept(self, plans: Sequence[Plan]) -> None:
-        """Tell the plans that change what an earlier version left how much of that is there still."""
-        ids = {id for plan in plans for id in plan.kept}
-        if ids:
-            there = {row.id: row.text for row in await self._rows(tuple(ids))}
-            for plan in plans:
-                plan.look_at(there)
-
-    async def _embed(self, plans: Sequence[Plan]) -> None:
-        """Give every plan its vectors. A text that no provider will take fails its own record alone."""
-        lacking = []
-        for plan in plans:
-            if (worked_out := plan.record.worked_out) is None:
-                lacking.append(plan)
-            else:
-                plan.vectors = worked_out.vectors
-        texts = [text for plan in lacking for text in plan.facts.texts]
-        answers = await self._embedder.embed_each(texts) if texts else []
-        start = 0
-        for plan in lacking:
-            own = answers[start : start + len(plan.facts.texts)]
-            start += len(own)
-            plan.vectors = [answer for answer in own if isinstance(answer, bytes)]
-            if len(plan.vectors) < len(own):
-                plan.fail(_worst([answer for answer in own if not isinstance(answer, bytes)]))
 
     async def _rows(self, ids: tuple[int, ...], scope: Scope | None = None) -> list[StoredMemory]:
         if not ids:
@@ -419,21 +351,6 @@ class AsyncMemory:
             raise UsageError("not open yet", hint="await memory.initialize(), or use `async with`")
         if self._state is State.CLOSED:
             raise UsageError("this AsyncMemory is closed", hint="make a new one")
-
-
-def _worth_asking_about(plans: Sequence[Plan]) -> list[bytes]:
-    """The keys by which records may be known. Not of those that are worked out already: what is known is found by
-    whoever writes them as well, and all that would be saved is done.
-    """
-    return [plan.identity.key for plan in plans if plan.identity is not None and plan.record.worked_out is None]
-
-
-def _worst(errors: Sequence[ProviderError]) -> ProviderError:
-    """The first of them. Raises one that all other records would meet as well."""
-    for error in errors:
-        if ends_the_run(error):
-            raise error
-    return errors[0]
 
 
 def _with_providers(config: Config, **named: str | None) -> Config:

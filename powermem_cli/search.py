@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import chain
 from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
-from powermem_cli import times
-from powermem_cli.dates import periods_in
+from powermem_cli import dates, times
 from powermem_cli.errors import InvalidInput
 from powermem_cli.filters import All, AnyOf, Op, Test
 from powermem_cli.model import Hit, StoredMemory, Vector
@@ -47,6 +47,10 @@ class Search:
         self._store = store
         self._embedder = embedder
         self._reranker = reranker
+
+    async def prepare(self) -> None:
+        """Do now, on another thread, what a question would hold up the event loop for."""
+        await asyncio.to_thread(dates.prepare)
 
     async def find(
         self, query: str, where: Where, *, limit: int, threshold: float | None, mode: Mode, explain: bool
@@ -128,7 +132,7 @@ def check_mode(mode: str) -> Mode:
 def _of_the_time(query: str, where: Where) -> Where | None:
     """The same memories, but only those of the time that the question names; None if it names none."""
     today = datetime.fromtimestamp(times.now() / 1_000_000, timezone.utc).date()
-    periods = periods_in(query[:LONGEST_QUESTION], today)
+    periods = dates.periods_in(query[:LONGEST_QUESTION], today)
     if not 0 < len(periods) <= MOST_PERIODS:  # a list of dates is no question about one
         return None
     within = AnyOf(tuple(All((_created("gte", start), _created("lt", end + A_DAY))) for start, end in periods))

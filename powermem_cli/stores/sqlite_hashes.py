@@ -106,7 +106,7 @@ def _joined(runs: Sequence[Run]) -> Run:
 
 
 def _sorted(hashes: Integers, rows: Integers) -> Run:
-    order = np.argsort(hashes, kind="stable")
+    order = np.argsort(hashes)  # a third of the time of a stable one
     return Run(hashes[order], rows[order])
 
 

@@ -19,7 +19,7 @@ from powermem_cli.stores.sqlite_lengths import brevities
 from powermem_cli.stores.sqlite_rows import meta_number
 from powermem_cli.stores.sqlite_where import listed
 
-ASKED_OFTEN: Final = 4  # searches, from which on it is worth to read all vectors of a user
+ASKED_OFTEN: Final = 2  # searches, from which on it is worth to read all vectors of a user
 USERS_COUNTED: Final = 1024
 MOST_BYTES: Final = 48 * 1024 * 1024  # of all users together: 48,000 vectors of 256 dimensions
 AGREED: Final = 6  # digits of a distance

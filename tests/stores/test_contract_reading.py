@@ -110,10 +110,11 @@ async def both_sides(store, on_its_way, terms, where, *, limit, compared):
 
 
 class TestSearch:
-    async def test_each_part_is_looked_for_and_what_is_judged_may_read_memories_of_the_first(self, store):
+    @pytest.mark.parametrize("whose", ["u1", None])
+    async def test_each_part_is_looked_for_and_what_is_judged_may_read_memories_of_the_first(self, store, whose):
         made = [insert(f"tea {n}", f"u{n % 2}", vector=vector(n), metadata={"n": n}) for n in range(12)]
         ids = await add_all(store, made)
-        few = Where(Scope("u1"), parse_filter({"n": {"gte": 6}}))
+        few = Where(Scope(whose), parse_filter({"n": {"gte": 6}}))
         seen = []
 
         def judge(found):
@@ -125,7 +126,7 @@ class TestSearch:
             return "so"
 
         on_its_way = asyncio.ensure_future(asyncio.sleep(0, vector(3)))
-        parts = [Part(Where(Scope("u1")), 4), Part(few, 2)]
+        parts = [Part(Where(Scope(whose)), 4), Part(few, 2)]
         assert await store.search(on_its_way, ["tea"], parts, compared=0, judge=judge) == "so"
         alone = [
             [hit.id for hit in hits]
@@ -135,7 +136,8 @@ class TestSearch:
                 await store.matching(["tea"], where, limit=limit),
             )
         ]
-        assert seen == [alone, [f"tea {n}" for n in range(1, 12, 2)], ["tea 3"]]
+        theirs = range(12) if whose is None else range(1, 12, 2)
+        assert seen == [alone, [f"tea {n}" for n in theirs], [f"tea {n}" for n in (3, 4) if n in theirs]]
 
     async def test_what_goes_wrong_while_it_is_judged_is_raised_and_harms_nothing(self, store):
         await add(store, insert("tea", vector=vector(1)))
