@@ -179,13 +179,12 @@ class SqliteStore:
                     return cast("T", ended.value)
                 rows = _found(db, replace(parts[0].where, ids=tuple(ids)), limit=len(ids))
 
-        if (
-            len(parts) > 1 and parts[0].where.scope.user_id is None
-        ):  # numpy works long on what all have, without the GIL
-            sides = await asyncio.gather(*(self._read(partial(look, some=[part])) for part in parts))
-            return await self._read(lambda db: conclude(db, [one for (one,) in sides]))
-        # On one thread: on two they would wait for each other for longer than either takes.
-        return await self._read(lambda db: conclude(db, look(db, parts)))
+        # On one thread: on two they would wait for each other for longer than either takes. But for what all users have:
+        # that is work for numpy, which lets go of the GIL.
+        if len(parts) == 1 or parts[0].where.scope.user_id is not None:
+            return await self._read(lambda db: conclude(db, look(db, parts)))
+        sides = await asyncio.gather(*(self._read(partial(look, some=[part])) for part in parts))
+        return await self._read(lambda db: conclude(db, [one for (one,) in sides]))
 
     async def frequencies(self, terms: Sequence[str], user_id: str | None) -> tuple[dict[str, int], int]:
         def work(db: apsw.Connection) -> tuple[dict[str, int], int]:
