@@ -60,7 +60,8 @@ class Search:
         most = max(CANDIDATES, limit)
         then = _of_the_time(query, where) if mode == "hybrid" else None
         parts = [Part(where, most)] if then is None else [Part(where, most), Part(then, OF_THE_TIME)]
-        best = RERANKED if mode == "hybrid" and self._reranker is not None else limit
+        # What a reranker does not look at stays behind what it does.
+        best = max(limit, RERANKED) if mode == "hybrid" and self._reranker is not None else limit
         ranking, rows = await self._store.search(
             self._vector(query, where, mode),
             terms,
@@ -72,7 +73,6 @@ class Search:
             await self._rerank(query, ranking, rows)
         hits = [Hit(id, round(score, 6)) for id, score in ranking.hits(limit)]  # shown is what a threshold compares
         wanted = [hit for hit in hits if threshold is None or hit.score >= threshold]
-        await self._read(where, [hit.id for hit in wanted], rows)
         return Found(wanted, rows, {hit.id: ranking.parts(hit.id) for hit in wanted} if explain else {})
 
     async def _vector(self, query: str, where: Where, mode: Mode) -> Vector:
@@ -88,13 +88,6 @@ class Search:
         if self._reranker is not None and there:
             relevance = await self._reranker.rerank(query, [rows[id].text for id in there])
             ranking.judge(dict(zip(there, relevance, strict=True)))
-
-    async def _read(self, where: Where, ids: Sequence[int], rows: dict[int, StoredMemory]) -> None:
-        """Put the memories of these ids that are not there yet into *rows*."""
-        missing = tuple(id for id in ids if id not in rows)
-        if missing:
-            found = await self._store.find(replace(where, ids=missing), limit=len(missing))
-            rows.update((row.id, row) for row in found)
 
 
 def _judged(

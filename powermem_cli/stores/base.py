@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, HistoryEntry, Hit, Origin, Scope, StoredMemory, Vector
@@ -53,6 +53,26 @@ class Sides(NamedTuple):
 
 Judging = Generator[Sequence[int], Sequence[StoredMemory], T]
 """Yields ids, is sent those memories among them that the first part's *where* leaves, and returns what it was for."""
+
+
+class Judgement(Generic[T]):
+    """A Judging under way: the *ids* whose memories it waits for, None once there is a *result*."""
+
+    result: T
+
+    def __init__(self, judging: Judging[T]) -> None:
+        self._judging = judging
+        self.ids: Sequence[int] | None = None
+        self._go_on(lambda: next(judging))
+
+    def take(self, rows: Sequence[StoredMemory]) -> None:
+        self._go_on(lambda: self._judging.send(rows))
+
+    def _go_on(self, step: Callable[[], Sequence[int]]) -> None:
+        try:
+            self.ids = step()
+        except StopIteration as ended:
+            self.ids, self.result = None, ended.value
 
 
 class Insert(NamedTuple):

@@ -8,10 +8,10 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from powermem_cli.model import Hit, Scope, Vector
-from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Judging, Part, Sides, Where, brevity, rarity
+from powermem_cli.stores.base import EVERYTHING, TYPICAL_LENGTH, Judgement, Judging, Part, Sides, Where, brevity, rarity
 from powermem_cli.stores.server import Pool, ServerStore
 from powermem_cli.stores.server_tables import Names
 from powermem_cli.stores.sql_where import Statement
@@ -102,13 +102,10 @@ class ServerSearch(ServerStore[Pool]):
             found = await asyncio.gather(*(self._both_sides(wanted, terms, part, compared) for part in parts))
         finally:
             wanted.cancel()  # nobody waits for it if another failed
-        judging, rows = judge(found), None
-        while True:
-            try:
-                ids = judging.send(rows)  # type: ignore[arg-type]  # the first time there is nothing to send
-            except StopIteration as ended:
-                return cast("T", ended.value)
-            rows = await self.find(replace(parts[0].where, ids=tuple(ids)), limit=len(ids))
+        judgement = Judgement(judge(found))
+        while (ids := judgement.ids) is not None:
+            judgement.take(await self.find(replace(parts[0].where, ids=tuple(ids)), limit=len(ids)))
+        return judgement.result
 
     async def _both_sides(self, vector: Awaitable[Vector], terms: Sequence[str], part: Part, compared: int) -> Sides:
         where, limit = part

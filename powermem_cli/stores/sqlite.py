@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import apsw
 
@@ -26,6 +26,7 @@ from powermem_cli.stores.base import (
     Applied,
     Grouping,
     HistoryRow,
+    Judgement,
     Judging,
     LedgerRow,
     Part,
@@ -171,13 +172,10 @@ class SqliteStore:
             return [self._sides(db, wanted, terms, part, compared) for part in some]
 
         def conclude(db: apsw.Connection, found: Sequence[Sides]) -> T:
-            judging, rows = judge(found), None
-            while True:
-                try:
-                    ids = judging.send(rows)  # type: ignore[arg-type]  # the first time there is nothing to send
-                except StopIteration as ended:
-                    return cast("T", ended.value)
-                rows = _found(db, replace(parts[0].where, ids=tuple(ids)), limit=len(ids))
+            judgement = Judgement(judge(found))
+            while (ids := judgement.ids) is not None:
+                judgement.take(_found(db, replace(parts[0].where, ids=tuple(ids)), limit=len(ids)))
+            return judgement.result
 
         # On one thread: on two they would wait for each other for longer than either takes. But for what all users have:
         # that is work for numpy, which lets go of the GIL.

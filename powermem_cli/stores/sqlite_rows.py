@@ -45,9 +45,8 @@ def memory_of(row: Sequence[Any]) -> StoredMemory:
         scope = _scope_of(user, agent, run, *[number is None for number in numbers])
     except ValueError as error:
         raise apsw.CorruptError(f"whose memory {id} is has no name, or one that is no text") from error
-    came_from = None if origin is None else origin_of(origin, line)
-    about = metadata_of(id, metadata) if metadata else {}
-    return StoredMemory(id, text, scope, about, created_at, updated_at, came_from, expires_at)
+    about = metadata_of(id, metadata), created_at, updated_at, origin_of(origin, line), expires_at
+    return StoredMemory(id, text, scope, *about)
 
 
 @lru_cache(maxsize=1024)  # of thousands of rows, and there are few
