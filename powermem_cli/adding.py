@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from powermem_cli import times
+from powermem_cli.block_outcomes import BlockOutcomes
+from powermem_cli.blocks import Block
 from powermem_cli.errors import ProviderError
 from powermem_cli.grouping import Grouper
 from powermem_cli.inference import Inference, ends_the_run
 from powermem_cli.model import Outcome
-from powermem_cli.plan import Plan, said
+from powermem_cli.plan import OnChange, Plan, as_text, said
 from powermem_cli.providers.base import Embedder
-from powermem_cli.stores.base import Applied, Store, Where, Write
+from powermem_cli.stores.base import Applied, BlockWrite, Store, Where, Write
 
 
 class Adding:
     """Carries out plans; those whose records an LLM judges, by *inference*."""
 
     def __init__(
-        self, embedder: Embedder, store: Store, writes: Grouper[Write, Applied], inference: Inference | None
+        self,
+        embedder: Embedder,
+        store: Store,
+        writes: Grouper[Write | BlockWrite, Applied],
+        inference: Inference | None,
     ) -> None:
         self._embedder = embedder
         self._store = store
@@ -44,6 +51,23 @@ class Adding:
             for place in places.values():
                 place.leave()
         return [plan.ended() for plan in plans]
+
+    async def outcomes_of(
+        self, block: Block, job: str, on_change: OnChange, turn: Callable[[], Awaitable[None]] | None = None
+    ) -> Sequence[Outcome]:
+        """What becomes of each record of a block, which no LLM judges."""
+        begun = time.monotonic()
+        if block.is_worked_out:
+            if turn is not None:
+                await turn()
+            now = times.now()
+            write = BlockWrite(block, job, now, as_text(block.file))
+            (applied,) = await self._writes.submit([write], weight=len(block))
+            ended = BlockOutcomes.of(block, applied, now, begun)
+        else:
+            ended = BlockOutcomes.of_known(block, await self._store.known(block.columns.keys), begun)
+        rest = [Plan(block[place], block.identity(place), on_change) for place in ended.open]
+        return ended.with_rest(await self.outcomes(rest, job, turn) if rest else ())
 
     async def _carry_out(
         self,

@@ -22,21 +22,23 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, BinaryIO, Final
 
+from powermem_cli.blocks import Block, Columns, flat
 from powermem_cli.identity import digest, identify
-from powermem_cli.model import Message, Record, Scope, Source, Vector, WorkedOut
-from powermem_cli.plan import NOTHING, Facts, said
+from powermem_cli.model import Line, Record, Scope, Source, Vector
+from powermem_cli.plan import said
 from powermem_cli.providers import built_in_model
 from powermem_cli.readers import Input, Reading
-from powermem_cli.readers.lines import WHOLE, Line
+from powermem_cli.readers.lines import WHOLE
 from powermem_cli.readers.record import RecordMaker
 from powermem_cli.readers.strict_json import parse
+from powermem_cli.rules import canonical_json
 from powermem_cli.terms import distinct_terms
 
 logger = logging.getLogger("powermem")
 
 WORTH_IT: Final = 2 * 1024 * 1024  # bytes to read; the other process takes as long to start as a few hundred KB to read
-LINES: Final = 256  # sent at a time
-BYTES: Final = 128 * 1024  # or as many; a longer line is not sent
+LINES: Final = 512  # sent at a time
+BYTES: Final = 256 * 1024  # or as many; a longer line is not sent
 PIPE: Final = 1024 * 1024  # bytes: a list of rows and more, or each waits for the other in the middle of one
 UNDER_WAY: Final = 4  # lists of lines: enough that neither process waits for the other
 
@@ -44,8 +46,10 @@ _HEAD: Final = struct.Struct("<I")
 _NOWHERE: Final = Source("", 0, 0)
 _START: Final = "import sys; sys.path[:] = sys.argv[1:]; from powermem_cli.ahead import main; main()"
 
-Row = tuple[Any, ...]
-"""A record as it is sent: see `_as_row`."""
+Answer = tuple[list[bool] | None, list[tuple[str | None, ...]], list[list[Any]]]
+"""What is made of a list of lines: which are records (None: all of them); whose they are, each scope once; and the
+Columns of those records, but that places in that list stand for scopes.
+"""
 
 
 def is_worth_it(opened: Input) -> bool:
@@ -71,7 +75,7 @@ class Ahead:
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: SimpleQueue[list[Row | None] | None] = SimpleQueue()
+        self._answers: SimpleQueue[Answer | None] = SimpleQueue()
         self.is_up = threading.Event()
         """Set while the other process is at work; until then lines come back as they are."""
         self.thorough = True
@@ -110,19 +114,18 @@ class Ahead:
             with suppress(OSError):  # what could not be sent any more
                 pipe.close()  # type: ignore[union-attr]
 
-    def records(self, name: str, lines: Iterable[Line]) -> Iterator[tuple[Line, Record | None]]:
-        """Each line, in order, with the record that it is; with None where whoever asks has to make it."""
-        scopes: dict[tuple[str | None, ...], Scope] = {}
+    def blocks(self, name: str, lines: Iterable[Line], make: Callable[[Line], Record]) -> Iterator[Line | Block]:
+        """Blocks of the records that lines are; a line as it is where whoever asks has to see what it is. In order."""
         sent: deque[list[Line]] = deque()
         waiting: list[Line] = []
         size = 0
         for line in lines:
             if not self.is_up.is_set() or line[-1] != WHOLE or len(line[0]) > BYTES:
                 # In its turn; and before another is read, as what is no whole line is judged by where reading stands.
-                yield from self._received(name, sent, scopes)
-                yield from ((one, None) for one in waiting)
+                yield from self._received(name, sent, make)
+                yield from waiting
                 waiting, size = [], 0
-                yield line, None
+                yield line
                 continue
             waiting.append(line)
             size += len(line[0])
@@ -130,24 +133,23 @@ class Ahead:
                 self._send((self.thorough, [one[0] for one in waiting]))
                 sent.append(waiting)
                 waiting, size = [], 0
-                yield from self._received(name, sent, scopes, but=UNDER_WAY)
-        yield from self._received(name, sent, scopes)
-        yield from ((one, None) for one in waiting)
+                yield from self._received(name, sent, make, but=UNDER_WAY)
+        yield from self._received(name, sent, make)
+        yield from waiting
 
     def _received(
-        self, name: str, sent: deque[list[Line]], scopes: dict[tuple[str | None, ...], Scope], *, but: int = 0
-    ) -> Iterator[tuple[Line, Record | None]]:
+        self, name: str, sent: deque[list[Line]], make: Callable[[Line], Record], *, but: int = 0
+    ) -> Iterator[Line | Block]:
         """What has been made of the lines that were *sent*, the oldest first, until *but* so many lists are under way."""
         while len(sent) > but:
             lines = sent.popleft()
-            rows = None if self._has_ended else self._answers.get()
-            if rows is None:
+            answer = None if self._has_ended else self._answers.get()
+            if answer is None:
                 self._has_ended = True
                 self.is_up.clear()
-                yield from ((line, None) for line in lines)
-                continue
-            for line, row in zip(lines, rows, strict=True):
-                yield line, None if row is None else _record(row, name, line, scopes)
+                yield from lines
+            else:
+                yield from _in_order(name, lines, answer, make)
 
     def _send(self, what: Any) -> None:
         """An error is none of ours: there will be no answer, which is seen then."""
@@ -181,7 +183,7 @@ def main() -> None:
         _write(out, [])
         while (wanted := asked.get()) is not None:
             thorough, lines = wanted
-            _write(out, _rows(lines, make, embed if thorough else None))
+            _write(out, _answer(lines, make, embed if thorough else None))
     os._exit(0)  # the thread may sit in a read()
 
 
@@ -191,21 +193,27 @@ def _take(source: BinaryIO, asked: SimpleQueue[Any]) -> None:
     asked.put(None)
 
 
-def _rows(
+def _answer(
     lines: Sequence[bytes],
     make: Callable[[Any, Source, int], Record],
-    embed: Callable[[Sequence[str]], Sequence[bytes]] | None,
-) -> list[Row | None]:
-    """For each line its row; None if it is no record. Without *embed* nothing follows from it."""
-    records = [_made(line, make) for line in lines]
-    if embed is None:
-        return [None if record is None else _as_row(record, None) for record in records]
-    facts = [NOTHING if record is None else said(record) for record in records]
-    vectors = iter(embed([text for one in facts for text in one.texts]))
-    return [
-        None if record is None else _as_row(record, _follows(record, one, tuple([next(vectors) for _ in one.texts])))
-        for record, one in zip(records, facts, strict=True)
+    embed: Callable[[Sequence[str]], Sequence[Vector]] | None,
+) -> Answer:
+    """What was made of the lines. Without *embed*, no more than who they are."""
+    records = _each_key_once([_made(line, make) for line in lines])
+    there = [record for record in records if record is not None]
+    identities = [*map(identify, there)]
+    places: dict[Scope, int] = {}
+    of_each: list[list[Any]] = [
+        [identity.key for identity in identities],
+        [identity.content for identity in identities],
+        [record.key for record in there],
+        [places.setdefault(record.scope, len(places)) for record in there],
+        [record.created_at for record in there],
     ]
+    if embed is not None:
+        of_each += _follows(there, embed)
+    is_there = None if len(there) == len(lines) else [record is not None for record in records]
+    return is_there, [tuple(scope) for scope in places], of_each
 
 
 def _made(line: bytes, make: Callable[[Any, Source, int], Record]) -> Record | None:
@@ -215,44 +223,68 @@ def _made(line: bytes, make: Callable[[Any, Source, int], Record]) -> Record | N
         return None
 
 
-def _follows(record: Record, facts: Facts, vectors: tuple[Vector, ...]) -> Row:
-    """The values of its WorkedOut."""
-    texts = facts.texts
-    return (*identify(record), *facts, tuple(map(digest, texts)), tuple(map(distinct_terms, texts)), vectors)
+def _each_key_once(records: Sequence[Record | None]) -> Sequence[Record | None]:
+    """Without those whose key an earlier one has: the later must see the earlier, so they are no neighbours."""
+    keys = [record.key for record in records if record is not None and record.key is not None]
+    if len({*keys}) == len(keys):
+        return records
+    seen: set[str | None] = set()
+    once: list[Record | None] = []
+    for record in records:
+        is_first = record is not None and (record.key is None or record.key not in seen)
+        once.append(record if is_first else None)
+        seen.add(None if record is None else record.key)
+    return once
 
 
-def _as_row(record: Record, follows: Row | None) -> Row:
-    return (
-        tuple(map(tuple, record.messages)),
-        record.memory,
-        tuple(record.scope),
-        record.metadata or None,
-        record.key,
-        record.created_at,
-        record.infer,
-        record.expires_at,
-        follows,
-    )
+def _follows(records: Sequence[Record], embed: Callable[[Sequence[str]], Sequence[Vector]]) -> list[list[Any]]:
+    """All further columns."""
+    facts = [*map(said, records)]
+    texts = [one.texts for one in facts]
+    vectors = iter(embed(flat(texts)))
+    return [
+        [canonical_json(record.metadata) if record.metadata else None for record in records],
+        [record.expires_at for record in records],
+        [one.unless_known for one in facts],
+        [one.role for one in facts],
+        texts,
+        [tuple(map(digest, some)) for some in texts],
+        [tuple(map(distinct_terms, some)) for some in texts],
+        [tuple([next(vectors) for _ in some]) for some in texts],
+    ]
 
 
-def _record(row: Row, name: str, line: Line, scopes: dict[tuple[str | None, ...], Scope]) -> Record:
-    messages, memory, whose, metadata, key, created_at, infer, expires_at, follows = row
-    scope = scopes.get(whose)
-    if scope is None:
-        scope = scopes[whose] = Scope(*whose)
-    turns = tuple(map(Message._make, messages))
-    source = Source(name, line[2], line[1])
-    worked_out = None if follows is None else WorkedOut(*follows)
-    return Record(turns, memory, scope, metadata or {}, key, created_at, infer, source, line[3], expires_at, worked_out)
+def _in_order(
+    name: str, lines: Sequence[Line], answer: Answer, make: Callable[[Line], Record]
+) -> Iterator[Line | Block]:
+    """The *lines* of an answer, in blocks where they are records."""
+    is_there, scopes, (keys, contents, own_keys, whose, *further) = answer
+    owners = [Scope(*scope) for scope in scopes]
+    columns = Columns(keys, contents, own_keys, [owners[one] for one in whose], *further)
+    if is_there is None:
+        yield Block(name, lines, columns, make)
+        return
+    whole = Block(name, [line for line, there in zip(lines, is_there, strict=True) if there], columns, make)
+    start = number = 0
+    for line, there in zip(lines, is_there, strict=True):
+        if there:
+            number += 1
+            continue
+        if number > start:
+            yield whole[start:number]
+        start = number
+        yield line
+    if number > start:
+        yield whole[start:number]
 
 
-def _as_values(reading: Reading) -> Row:
+def _as_values(reading: Reading) -> tuple[Any, ...]:
     of = reading
     values = (of.format, of.encoding, of.delimiter, dict(of.mapping), tuple(of.scope), dict(of.metadata))
     return (*values, of.infer, of.key)
 
 
-def _reading_of(values: Row) -> Reading:
+def _reading_of(values: tuple[Any, ...]) -> Reading:
     format_name, encoding, delimiter, mapping, scope, metadata, infer, key = values
     return Reading(format_name, encoding, delimiter, mapping, Scope(*scope), metadata, infer, key)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, get_args
 
+from powermem_cli.block_outcomes import sums_of
+from powermem_cli.blocks import Block
 from powermem_cli.errors import InvariantError
 from powermem_cli.feed import Feed
 from powermem_cli.model import Outcome, Record, Rejected, Retried, Status
@@ -52,9 +54,29 @@ class Handful:
     """Neighbours in the input, worked on together; *number* counts handfuls from 0 in the order they were read."""
 
     number: int
-    items: tuple[Item, ...]
-    outcomes: tuple[Outcome, ...] = ()
+    items: Sequence[Item]
+    outcomes: Sequence[Outcome] = ()
     """One per Record among the items, in order."""
+    by_status: Mapping[Status, int] = field(default_factory=dict)
+    """How many of the items ended how."""
+
+    @property
+    def records(self) -> Sequence[Record]:
+        if isinstance(self.items, Block):
+            return self.items
+        return [item for item in self.items if isinstance(item, Record)]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the input."""
+        return self.items.size if isinstance(self.items, Block) else sum([item.size for item in self.items])
+
+    @property
+    def keys(self) -> list[str]:
+        """Those that records came with."""
+        if isinstance(self.items, Block):
+            return self.items.own_keys
+        return [item.key for item in self.items if isinstance(item, Record) and item.key is not None]
 
 
 class InOrder:
@@ -100,13 +122,13 @@ class Batch:
 
     def __init__(
         self,
-        items: Iterator[Item],
+        items: Iterator[Item | Block],
         work: Callable[[Sequence[Record], Turn], Awaitable[Sequence[Outcome]]],
         *,
         limits: Limits,
         report: Callable[[Handful], None],
     ) -> None:
-        self._feed = Feed(items, size_of=lambda item: item.size)
+        self._feed = Feed(items, size_of=lambda item: item.size, count_of=_count_of)
         self._work = work
         self._limits = limits
         self._report = report
@@ -151,69 +173,85 @@ class Batch:
         except Exception as error:  # noqa: BLE001 - the iterator's; what was read before it is finished
             self._give_up(error)
 
-    async def _take(self, ready: list[Item]) -> None:
-        start = 0
-        while start < len(ready):
-            end = self._end_of_handful(ready, start)
-            items = tuple(ready[start:end])
-            start = end
-            self.tally.read += len(items)
+    async def _take(self, ready: list[Item | Block]) -> None:
+        left: deque[Item | Block] = deque(ready)
+        while left:
+            handful = self._next_of(left)
+            if handful is None:
+                self.stop("limit")
+                self._pass_over(sum(map(_count_of, left)))
+                return
             # The first record runs alone: a refused key or a wrong model costs one call.
-            await self._room_for(items, everything=self._records_started == 1)
+            await self._room_for(handful, everything=self._records_started == 1)
             if self._stopping():
-                self.tally.by_status["not_started"] += len(items)
+                self._pass_over(len(handful.items))
             else:
-                self._start(items)
+                self.tally.read += len(handful.items)
+                self._start(handful)
 
-    def _handful(self) -> int:
+    def _pass_over(self, number: int) -> None:
+        """So many are read and not worked on."""
+        self.tally.read += number
+        self.tally.by_status["not_started"] += number
+
+    def _most(self) -> int:
         """How many records are worked on together: one alone, then some, then as many as have been so far."""
         if self._records_started == 0:
             return 1
         return min(self._limits.handful, max(SMALL, self._records_started))
 
-    def _end_of_handful(self, ready: list[Item], start: int) -> int:
-        """As many neighbours as may be worked on together: of those with one key, the later must see the earlier."""
-        most = self._handful()
+    def _next_of(self, left: deque[Item | Block]) -> Handful | None:
+        """As many neighbours as may be worked on together, taken from *left*; None if no more may be. Of those with one
+        key the later must see the earlier.
+        """
+        most = self._most()
         if self._limits.records is not None:
-            left = self._limits.records - self.tally.read
-            if left <= 0:
-                self.stop("limit")
-                return len(ready)
-            most = min(most, left)
-        keys: set[str] = set()
-        for position in range(start, min(start + most, len(ready))):
-            item = ready[position]
+            most = min(most, self._limits.records - self.tally.read)
+        if most <= 0:
+            return None
+        first = left.popleft()
+        if isinstance(first, Block):
+            if len(first) > most:
+                left.appendleft(first[most:])
+            return self._handful(first[:most] if len(first) > most else first)
+        items: list[Item] = [first]
+        keys = {first.key} if isinstance(first, Record) else set()
+        while left and len(items) < most and not isinstance(item := left[0], Block):
             if isinstance(item, Record) and item.key is not None:
                 if item.key in keys:
-                    return position
+                    break
                 keys.add(item.key)
-        return min(start + most, len(ready))
+            items.append(item)
+            left.popleft()
+        return self._handful(items)
 
-    async def _room_for(self, items: Sequence[Item] = (), *, everything: bool = False) -> None:
-        """Wait until so few are in flight that *items* may start (*everything*: until nothing is)."""
-        size = sum(item.size for item in items)
+    def _handful(self, items: Sequence[Item]) -> Handful:
+        self._next_number += 1
+        return Handful(self._next_number - 1, items)
+
+    async def _room_for(self, handful: Handful | None = None, *, everything: bool = False) -> None:
+        """Wait until so few are in flight that it may start (*everything*: until nothing is)."""
+        size, keys = (0, []) if handful is None else (handful.size, handful.keys)
         while self._running and (
             everything
             # Who only waits for its turn leaves its place to another, as far as that bounds anything.
             or len(self._running) - min(self._order.waiting, self._limits.concurrency) >= self._limits.concurrency
             or self._bytes + size > MOST_BYTES
-            or any(isinstance(item, Record) and item.key is not None and self._keys[item.key] for item in items)
+            or any(self._keys[key] for key in keys)
         ):
             self._moved.clear()
             await self._moved.wait()
 
-    def _start(self, items: tuple[Item, ...]) -> None:
-        handful = Handful(self._next_number, items)
-        self._next_number += 1
-        self._records_started += sum(isinstance(item, Record) for item in items)
+    def _start(self, handful: Handful) -> None:
+        self._records_started += len(handful.records)
         task = asyncio.get_running_loop().create_task(self._work_on(handful))
         self._running[task] = handful
-        self._bytes += sum(item.size for item in items)
-        self._keys.update(item.key for item in items if isinstance(item, Record) and item.key is not None)
+        self._bytes += handful.size
+        self._keys.update(handful.keys)
         task.add_done_callback(self._ended)
 
     async def _work_on(self, handful: Handful) -> None:
-        records = [item for item in handful.items if isinstance(item, Record)]
+        records = handful.records
         try:
             outcomes = await self._work(records, lambda: self._turn(handful.number)) if records else ()
         except Exception as error:  # noqa: BLE001 - it ends the run, and `run` raises it
@@ -224,8 +262,7 @@ class Batch:
             self.tally.by_status["not_started"] += len(handful.items)
             self._give_up(InvariantError(f"{len(records)} records had {len(outcomes)} outcomes"))
             return
-        self._count(handful, outcomes)
-        self._report(Handful(handful.number, handful.items, tuple(outcomes)))
+        self._report(replace(handful, outcomes=outcomes, by_status=self._count(handful, outcomes)))
 
     async def _turn(self, number: int) -> None:
         self._moved.set()
@@ -235,23 +272,23 @@ class Batch:
         handful = self._running.pop(task)
         self._order.passed(handful.number)
         self._moved.set()
-        self._bytes -= sum(item.size for item in handful.items)
-        self._keys.subtract(item.key for item in handful.items if isinstance(item, Record) and item.key is not None)
+        self._bytes -= handful.size
+        self._keys.subtract(handful.keys)
         self._keys = +self._keys if len(self._keys) > 4 * self._limits.handful else self._keys
         if not task.cancelled() and (error := task.exception()) is not None:
             self._give_up(error)
 
-    def _count(self, handful: Handful, outcomes: Sequence[Outcome]) -> None:
-        tally = self.tally
-        tally.by_status["rejected"] += len(handful.items) - len(outcomes)
-        tally.by_status.update([outcome.status for outcome in outcomes])
-        tally.memories += sum([effect.event == "ADD" for outcome in outcomes for effect in outcome.effects])
-        tally.undated += sum([outcome.record.created_at is None for outcome in outcomes])
+    def _count(self, handful: Handful, outcomes: Sequence[Outcome]) -> Mapping[Status, int]:
+        sums, tally = sums_of(outcomes), self.tally
+        by_status = {**sums.by_status, "rejected": len(handful.items) - len(outcomes)}
+        tally.by_status.update(by_status)
+        tally.memories += sums.memories
+        tally.undated += sums.undated
         # What failed before may well fail again: that says nothing about what comes behind it.
-        failed = [outcome.record for outcome in outcomes if outcome.status == "failed"]
-        self._failed_first_time += sum([not isinstance(record, Retried) for record in failed])
+        self._failed_first_time += sum([not isinstance(record, Retried) for record in sums.failed])
         if self._too_many_failed():
             self.stop("too_many_failures")
+        return by_status
 
     def _too_many_failed(self) -> bool:
         most, failed = self._limits.failures, self._failed_first_time
@@ -266,3 +303,7 @@ class Batch:
 
     def _stopping(self) -> bool:
         return self.stop_reason != "end"
+
+
+def _count_of(item: Item | Block) -> int:
+    return len(item) if isinstance(item, Block) else 1

@@ -19,11 +19,15 @@ class Feed(Generic[T]):
     after the items before it.
     """
 
-    def __init__(self, items: Iterator[T], *, size_of: Callable[[T], int]) -> None:
+    def __init__(
+        self, items: Iterator[T], *, size_of: Callable[[T], int], count_of: Callable[[T], int] = lambda _item: 1
+    ) -> None:
         self._items = items
         self._size_of = size_of
+        self._count_of = count_of
         self._change = threading.Condition()
         self._ready: list[T] = []
+        self._ready_count = 0
         self._ready_bytes = 0
         self._ended = False
         self._stopped = False
@@ -46,6 +50,7 @@ class Feed(Generic[T]):
         while True:
             with self._change:
                 ready, self._ready = self._ready[:most], self._ready[most:]
+                self._ready_count -= sum(map(self._count_of, ready))
                 self._ready_bytes -= sum(map(self._size_of, ready))
                 ended = (self._ended or self._stopped) and not self._ready
                 self._arrived.clear()
@@ -74,6 +79,7 @@ class Feed(Generic[T]):
     def _add(self, item: T) -> bool:
         with self._change:
             self._ready.append(item)
+            self._ready_count += self._count_of(item)
             self._ready_bytes += self._size_of(item)
             if len(self._ready) == 1:
                 self._wake()  # before waiting for room: one item may take all of it
@@ -82,7 +88,7 @@ class Feed(Generic[T]):
             return not self._stopped
 
     def _full(self) -> bool:
-        return len(self._ready) >= READ_AHEAD or self._ready_bytes >= READ_AHEAD_BYTES
+        return self._ready_count >= READ_AHEAD or self._ready_bytes >= READ_AHEAD_BYTES
 
     def _wake(self) -> None:
         if self._loop is None:

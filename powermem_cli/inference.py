@@ -20,7 +20,7 @@ from powermem_cli.lanes import Lanes, Place
 from powermem_cli.model import Cost, Decision, Record, Scope, StoredMemory, Vector
 from powermem_cli.plan import Facts, Plan
 from powermem_cli.providers.base import Embedder, Meter
-from powermem_cli.stores.base import Applied, Store, Where, Write
+from powermem_cli.stores.base import Applied, BlockWrite, Store, Where, Write
 
 CLOSE: Final = 0.2
 """The least cosine at which a memory may be about the same thing. A call too many costs a cent, a call too few leaves
@@ -42,7 +42,7 @@ class Inference:
         intelligence: Intelligence,
         embedder: Embedder,
         store: Store,
-        writes: Grouper[Write, Applied],
+        writes: Grouper[Write | BlockWrite, Applied],
     ) -> None:
         self._intelligence = intelligence
         self._embedder = embedder

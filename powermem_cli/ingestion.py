@@ -13,6 +13,7 @@ from typing import BinaryIO, Final
 from powermem_cli.accounts import Spent, since
 from powermem_cli.ahead import Ahead, is_worth_it
 from powermem_cli.batch import Batch, Handful, Item, Limits, Tally, Turn
+from powermem_cli.blocks import Block
 from powermem_cli.checkpoint import Job, LowWater
 from powermem_cli.errors import PowerMemError, UsageError
 from powermem_cli.failed import PARKED_AFTER
@@ -25,6 +26,7 @@ from powermem_cli.readers.keys import POSITION, at_position, head_of
 from powermem_cli.readers.retried import as_retried
 
 MOST_HANDFULS: Final = 32  # in flight
+TO_WRITE: Final = 16  # where nobody is asked: the more are written together, the fewer pages of indexes each costs
 MOST_JUDGED: Final = 64  # records in flight whose facts an LLM finds: twice the calls that any provider gets at once
 
 
@@ -136,6 +138,7 @@ class Ingestion:
         if self.memory.keeps_what_is_said or self.reading.infer is False:
             under_way = self.memory.texts_at_once
             wanted = min(under_way // limits.handful + 2, MOST_HANDFULS) if under_way else 0
+            wanted = TO_WRITE if self.memory.needs_nobody else wanted
             return replace(limits, concurrency=max(limits.concurrency, wanted))
         return replace(limits, handful=1, concurrency=min(limits.concurrency * limits.handful, MOST_JUDGED))
 
@@ -152,7 +155,7 @@ class Ingestion:
                 hint="write it to a file first, or name a field with --key",
             )
 
-    def _items(self) -> Iterator[Item]:
+    def _items(self) -> Iterator[Item | Block]:
         """All records and rejects of all inputs; runs on the reader's thread."""
         yield from self._once_more()
         # All at once: whether anything is resumed decides what becomes of the rejects of earlier runs.
@@ -166,21 +169,24 @@ class Ingestion:
                 if source.resumable:
                     self._resumable.add(name)
                     self.job.begun(name, source.pieces)
-                self._begin_ahead(source)
-                yield from source if self.reading.key != POSITION else _at_positions(source)
-                self._end_ahead()
+                yield from self._read(source)
                 if source.unfinished is not None:
                     self._warnings.append(
                         f"{name}:{source.unfinished.line}: the last line is not whole yet and was left for the next run"
                     )
                 self._source, self._read_before = None, self.bytes_read
 
-    def _begin_ahead(self, source: Input) -> None:
+    def _read(self, source: Input) -> Iterator[Item | Block]:
         """Where records need nobody but us, a process of its own may make them."""
-        if self.memory.needs_nobody and self.reading.key != POSITION and is_worth_it(source):
+        if self.reading.key == POSITION:
+            yield from _at_positions(source)
+        elif self.memory.needs_nobody and is_worth_it(source):
             self._ahead = Ahead(source.reading)
             self._ahead.start()
-            source.ahead = self._ahead.records
+            yield from source.read_ahead(self._ahead.blocks)
+            self._end_ahead()
+        else:
+            yield from source
 
     def _end_ahead(self) -> None:
         if self._ahead is not None:
@@ -198,9 +204,11 @@ class Ingestion:
                 self._damaged[id(item)] = bytes.fromhex(line["identity"])
             yield item
 
-    async def _add(self, records: Sequence[Record], turn: Turn) -> list[Outcome]:
+    async def _add(self, records: Sequence[Record], turn: Turn) -> Sequence[Outcome]:
+        if self.job.failed:
+            records = [*records]  # each has to be looked at
         outcomes = {id(record): self._given_up(record) for record in records} if self.job.failed else {}
-        wanted = [record for record in records if outcomes.get(id(record)) is None]
+        wanted = [record for record in records if outcomes.get(id(record)) is None] if outcomes else records
         done = await self.memory.add_records(
             wanted, job=self.job.name, on_change=self.on_change, force=self.force, turn=turn
         )
@@ -222,20 +230,22 @@ class Ingestion:
         return None if error is None else Outcome(record, "failed", error=error)
 
     def _durable(self, handful: Handful) -> None:
-        rejected = [item for item in handful.items if isinstance(item, Rejected)]
+        by_status, items = handful.by_status, handful.items
+        rejected = [item for item in items if isinstance(item, Rejected)] if by_status["rejected"] else []
         lines = [as_reject_line(item, reading=self._readings.get(item.source.file)) for item in rejected]
-        lines += [line for outcome in handful.outcomes if (line := self._note(outcome)) is not None]
+        if self.job.failed or by_status.get("failed"):
+            lines += [line for outcome in handful.outcomes if (line := self._note(outcome)) is not None]
         self.job.set_aside(lines)
         self._set_aside += len(lines)
         for item in rejected:
             if (key := self._damaged.pop(id(item), None)) is not None:
                 self.job.failed.forget(key)
         # Pipes have no place to go on at: to look back into one would take from what is still to be read.
-        self._low_water.ended(handful.number, [item for item in handful.items if self._keeps_its_place(item)])
+        ends = items[-1:] if isinstance(items, Block) else items
+        self._low_water.ended(handful.number, [item for item in ends if self._keeps_its_place(item)])
         self.job.save(self._low_water.marks)
         if self._ahead is not None and handful.outcomes:
-            known = sum([outcome.status == "unchanged" for outcome in handful.outcomes])
-            self._ahead.thorough = 2 * known < len(handful.outcomes)
+            self._ahead.thorough = 2 * by_status.get("unchanged", 0) < len(handful.outcomes)
         self.watch(self, handful)
 
     def _note(self, outcome: Outcome) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from powermem_cli import times
 from powermem_cli.adding import Adding
+from powermem_cli.blocks import Block
 from powermem_cli.config import Choice, Config, auto_config, parse_config
 from powermem_cli.errors import InvalidInput, UsageError
 from powermem_cli.filters import parse_filter
@@ -38,12 +39,12 @@ from powermem_cli.results import (
 from powermem_cli.rules import check_messages, check_metadata, check_scope, check_text
 from powermem_cli.search import Mode, Search, check_mode
 from powermem_cli.stores import create_store
-from powermem_cli.stores.base import Applied, Delete, Update, Where, Write
+from powermem_cli.stores.base import Applied, BlockWrite, Delete, Update, Where, Write
 from powermem_cli.turns import Turns
 
 logger = logging.getLogger("powermem")
 
-WRITES_AT_ONCE: Final = 1024  # records in one transaction
+WRITES_AT_ONCE: Final = 4096  # records in one transaction
 AT_WORK: Final = 512  # calls of `add`: two transactions full, and what is on its way to them
 LARGEST_ID: Final = 2**63 - 1
 
@@ -80,7 +81,7 @@ class AsyncMemory:
         self._reranker = None if chosen is None else create_reranker(chosen.provider, chosen.options)
         self._search = Search(self._store, self._embedder, self._reranker)
         self._turns = Turns(max(AT_WORK, self.texts_at_once))
-        self._writes: Grouper[Write, Applied] = Grouper(
+        self._writes: Grouper[Write | BlockWrite, Applied] = Grouper(
             self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
         )
         self._intelligence = create_intelligence(self._config)
@@ -169,7 +170,7 @@ class AsyncMemory:
         on_change: OnChange = "update",
         force: bool = False,
         turn: Callable[[], Awaitable[None]] | None = None,
-    ) -> list[Outcome]:
+    ) -> Sequence[Outcome]:
         """Add records that are known again (see identity.py): what the ledger holds is not added twice. With *force*
         it is done again all the same: what is there is written anew in place, what somebody deleted comes back.
         *turn* is waited for before the first write.
@@ -178,6 +179,8 @@ class AsyncMemory:
         ends the whole run: StoreError, EmbedderMismatch, ProviderRefused, ProviderBusy.
         """
         self._require_open()
+        if isinstance(records, Block) and not force:
+            return await self._adding.outcomes_of(records, job, on_change, turn)
         identities = [identify(record) for record in records]
         plans = [Plan(record, identity, on_change, force) for record, identity in zip(records, identities, strict=True)]
         return await self._adding.outcomes(plans, job, turn)

@@ -12,6 +12,11 @@ from powermem_cli.errors import PowerMemError
 Vector = bytes
 """Little-endian float32 values of length 1; b"" is the vector of a text the embedder knows no word of."""
 
+Line = tuple[bytes, int, int, int, int]
+"""A line of an input: its text without the newline, byte and line as in a Source, size with the newline, and how it
+ended (see readers/lines.py).
+"""
+
 Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
 
 Status = Literal["added", "updated", "no_facts", "unchanged", "duplicate", "rejected", "failed", "not_started"]

@@ -223,7 +223,7 @@ class Plan:
         source = self.record.source
         if source is None:
             return Origin(job, role=self.facts.role) if job else None
-        return Origin(job, _as_text(source.file), source.line, self.facts.role)
+        return Origin(job, as_text(source.file), source.line, self.facts.role)
 
     def _places(self, texts: Sequence[str]) -> tuple[list[int], list[int]]:
         """For each text the memory to write it to, 0 for a new one; and the memories that nothing is written to.
@@ -287,7 +287,7 @@ class Plan:
 
 
 @lru_cache(maxsize=64)
-def _as_text(file: str) -> str:
+def as_text(file: str) -> str:
     """A name that is no UTF-8 can't be kept as it is."""
     return file.encode("utf-8", "backslashreplace").decode()
 

@@ -17,6 +17,7 @@ import pytest
 from powermem_cli import ahead, ingestion
 from powermem_cli.ahead import LINES, PIPE, UNDER_WAY, Ahead, is_worth_it
 from powermem_cli.batch import Limits
+from powermem_cli.blocks import Block
 from powermem_cli.checkpoint import Job
 from powermem_cli.identity import digest, identify
 from powermem_cli.ingestion import Ingestion
@@ -56,7 +57,7 @@ BROKEN = [
 def file(tmp_path: Path) -> Path:
     """Enough for every list of lines that may be under way; an odd line here and there; and an end without newline."""
     lines = []
-    for i in range(LINES * (UNDER_WAY + 2)):
+    for i in range(LINES * (UNDER_WAY + 4)):
         lines.append(json.dumps({"memory": f"memory {i}", "user_id": f"u{i % 7}"}))
         if i % 50 == 0:
             lines.append(json.dumps(STRANGE[i // 50 % len(STRANGE)], ensure_ascii=False))
@@ -69,9 +70,16 @@ def file(tmp_path: Path) -> Path:
 
 def items(file: Path, reading: Reading, process: Ahead | None = None) -> Iterator[Record | Rejected]:
     with open_input(str(file), reading) as source:
-        if process is not None:
-            source.ahead = process.records
-        yield from source
+        if process is None:
+            yield from source
+            return
+        for piece in source.read_ahead(process.blocks):
+            yield from piece if isinstance(piece, Block) else (piece,)
+
+
+def blocks(file: Path, process: Ahead) -> list[Block]:
+    with open_input(str(file), Reading("jsonl")) as source:
+        return [piece for piece in source.read_ahead(process.blocks) if isinstance(piece, Block)]
 
 
 def at_work(reading: Reading) -> Ahead:
@@ -131,6 +139,46 @@ def test_what_was_worked_out_is_what_would_be_worked_out_here(file: Path) -> Non
                 tuple(map(distinct_terms, texts)),
                 tuple(embed(texts)),
             )
+
+
+@pytest.mark.parametrize("thorough", [True, False])
+def test_the_columns_of_a_block_are_what_its_records_hold(file: Path, thorough: bool) -> None:
+    process = at_work(Reading("jsonl"))
+    process.thorough = thorough
+    try:
+        made = blocks(file, process)
+    finally:
+        process.close()
+    assert sum(map(len, made)) > LINES
+    for block in made:
+        records, of = list(block), block.columns
+        assert block.is_worked_out is thorough
+        assert block.size == sum(record.size for record in records)
+        assert [block.identity(place) for place in range(len(block))] == list(map(identify, records))
+        assert list(of.own_keys) == [record.key for record in records]
+        assert block.own_keys == [record.key for record in records if record.key is not None]
+        assert list(of.scopes) == [record.scope for record in records]
+        assert list(of.created_at) == [record.created_at for record in records]
+        if thorough:
+            about = [None if column is None else json.loads(column) for column in of.metadata]
+            assert about == [record.metadata or None for record in records]
+            assert list(of.expires_at) == [record.expires_at for record in records]
+        part = block[1:3]
+        assert (list(part), part.columns) == (records[1:3], of.part(slice(1, 3)))
+
+
+def test_records_of_one_key_are_in_no_block_together(tmp_path: Path) -> None:
+    path = tmp_path / "versions.jsonl"
+    keys = ["a", "b", None, "a", "c", "a", None]
+    keys += [None] * (LINES - len(keys))  # or nothing is sent
+    path.write_text("".join(json.dumps({"memory": f"m{i}", "id": key}) + "\n" for i, key in enumerate(keys)))
+    process = at_work(Reading("jsonl"))
+    try:
+        made = [record.key for block in blocks(path, process) for record in block]
+        assert made == ["a", "b", None, "c", *keys[6:]]
+        assert list(items(path, Reading("jsonl"), process)) == list(items(path, Reading("jsonl")))
+    finally:
+        process.close()
 
 
 def test_of_records_that_are_known_no_more_is_worked_out_than_what_they_say(file: Path) -> None:

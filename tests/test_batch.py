@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 import pytest
+from blocks import around
 from hypothesis import given, strategies as st
 
 from powermem_cli.batch import MOST_BYTES, STATUSES, Batch, Handful, Item, Limits, Tally, Turn
+from powermem_cli.blocks import Block
 from powermem_cli.checkpoint import LowWater
 from powermem_cli.errors import InvariantError, ProviderRefused, ProviderRejected, StoreFull
 from powermem_cli.feed import READ_AHEAD
@@ -71,6 +73,8 @@ class Step:
     key: str | None
     turns: int
     """Turns of the event loop that the work on a handful takes which begins with it."""
+    comes_with: bool = False
+    """In one block with what stands before it."""
 
 
 STEPS = st.builds(
@@ -78,6 +82,7 @@ STEPS = st.builds(
     st.sampled_from(["added", "added", "no_facts", "failed", "rejected", "work breaks", "outcomes are missing"]),
     st.sampled_from([None, None, None, "a", "b"]),
     st.integers(0, 5),
+    st.booleans(),
 )
 SCRIPTS = st.lists(STEPS, max_size=30)
 LIMITS = st.builds(
@@ -142,9 +147,20 @@ class Observed:
         return outcomes
 
 
-def items_of(script: Sequence[Step], ends_well: bool) -> Iterator[Item]:
+def items_of(script: Sequence[Step], ends_well: bool) -> Iterator[Item | Block]:
+    together: list[Record] = []
     for number, step in enumerate(script):
-        yield rejected(number) if step.what == "rejected" else record(number, step.key)
+        one = rejected(number) if step.what == "rejected" else record(number, step.key)
+        of_a_key = step.key is not None and any(other.key == step.key for other in together)
+        if together and (not step.comes_with or of_a_key or isinstance(one, Rejected)):
+            yield around(together)
+            together = []
+        if isinstance(one, Record) and (together or step.comes_with):
+            together.append(one)
+        else:
+            yield one
+    if together:
+        yield around(together)
     if not ends_well:
         raise OSError("the input is gone")
 
@@ -224,6 +240,16 @@ async def test_one_goes_first_and_then_more_and_more_together():
     await run.ended()
     sizes = {handful.number: len(handful.items) for handful in run.handfuls}
     assert [sizes[number] for number in sorted(sizes)] == [1, 64, 65, 130, 260, 300, 180]
+
+
+async def test_of_a_block_no_more_is_worked_on_together_than_of_records_and_no_more_than_may_be_started():
+    run = Run([around([record(i) for i in range(1000)]), around([record(1000)])], handful=300, records=900)
+    tally = await run.ended()
+    sizes = {handful.number: len(handful.items) for handful in run.handfuls}
+    assert [sizes[number] for number in sorted(sizes)] == [1, 64, 65, 130, 260, 300, 80]
+    assert [item.source.line for item in run.reported] == list(range(1, 901))
+    assert (tally.read, run.counts(), tally.undated) == (1001, {"added": 900, "not_started": 101}, 900)
+    assert run.batch.stop_reason == "limit"
 
 
 async def test_no_input_is_a_run_too():

@@ -65,6 +65,19 @@ async def test_it_reads_ahead_as_far_as_there_is_room_and_no_further(size, ahead
     assert taken == list(range(5 * ahead + 1))
 
 
+async def test_an_item_that_counts_as_many_takes_their_room():
+    counting = Counting(10)
+    feed = Feed(iter(counting), size_of=lambda _item: 1, count_of=lambda _item: READ_AHEAD // 4)
+    lists = feed.lists()
+    taken = list(await anext(lists))
+    await counting.reaches(len(taken) + 4)
+    await asyncio.sleep(0)
+    assert counting.given == len(taken) + 4
+    async for items in lists:
+        taken += items
+    assert taken == list(range(10))
+
+
 async def test_an_item_larger_than_all_that_may_wait_comes_through_to_a_consumer_who_waits_already():
     gate = threading.Event()
 

@@ -194,6 +194,23 @@ async def test_a_whole_group_is_handed_over_ahead_and_a_part_of_one_waits():
     assert [item for call in calls for item in call] == list(range(7))
 
 
+async def test_an_item_that_stands_for_many_counts_as_many():
+    calls: list[list[str]] = []
+    gate = asyncio.Event()
+
+    async def work(items: list[str]) -> list[str]:
+        calls.append(items)
+        await gate.wait()
+        return items
+
+    grouper = Grouper(work, most=10)
+    futures = [grouper.submit([name], weight=weight) for name, weight in zip("abcde", (10, 6, 4, 5, 6), strict=True)]
+    futures.append(grouper.submit(["f", "g"]))
+    gate.set()
+    assert await asyncio.gather(*futures) == [["a"], ["b"], ["c"], ["d"], ["e"], ["f", "g"]]
+    assert calls == [["a"], ["b", "c"], ["d"], ["e", "f", "g"]]
+
+
 async def test_two_calls_that_end_in_one_turn_leave_nobody_waiting():
     gate = asyncio.Event()
     calls: list[list[int]] = []

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from powermem_cli.errors import InvalidInput, UsageError
-from powermem_cli.model import Record, Rejected, Source
+from powermem_cli.model import Line, Record, Rejected, Source
 from powermem_cli.readers.base import LONGEST_RECORD
 from powermem_cli.readers.faults import against_the_rules, broken_off, quoted
 from powermem_cli.readers.feed import Feed, Runaway
 from powermem_cli.readers.header import Header, read_header
 from powermem_cli.readers.input import Input
-from powermem_cli.readers.lines import LAST, WHOLE, Line
+from powermem_cli.readers.lines import LAST, WHOLE
 from powermem_cli.readers.record import RecordMaker
 
 

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from powermem_cli.model import Line
 from powermem_cli.readers.base import LONGEST_RECORD
-from powermem_cli.readers.lines import LAST, WHOLE, Line
+from powermem_cli.readers.lines import LAST, WHOLE
 
 LONGEST_CELL: Final = 1000  # lines
 

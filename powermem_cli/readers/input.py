@@ -7,23 +7,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from types import TracebackType
+from typing import Any
 
+from powermem_cli.blocks import Block
 from powermem_cli.errors import UsageError
 from powermem_cli.files import Piece
-from powermem_cli.model import Record, Rejected, Source
+from powermem_cli.model import Line, Record, Rejected, Source
 from powermem_cli.readers.base import CHUNK, FORMATS, Position, Reading, target_of
 from powermem_cli.readers.encoding import SAMPLE, check_is_text, encoding_of, is_exact
 from powermem_cli.readers.faults import Faults
-from powermem_cli.readers.lines import Line, Lines
+from powermem_cli.readers.lines import Lines
 from powermem_cli.readers.sniff import find_format
 from powermem_cli.readers.source import GZIP_MAGIC, ByteSource, FileBytes, Inflated, Transcoded
 
-Ahead = Callable[[str, Iterable[Line]], Iterable[tuple[Line, Record | None]]]
-"""The lines of a name, each with the Record it is where somebody has made it already."""
-
-
-def _nothing_ahead(_name: str, lines: Iterable[Line]) -> Iterator[tuple[Line, Record | None]]:
-    return ((line, None) for line in lines)
+Ahead = Callable[[str, Iterable[Line], Callable[[Line], Record]], Iterable[Line | Block]]
+"""Of the lines of a name, and what makes a record of one: the lines, but blocks where somebody has made them already."""
 
 
 class Input:
@@ -53,13 +51,10 @@ class Input:
         self.growing = file.size is not None and not piped
         self.resumable = self.growing and not is_gzip and how.cut != "json" and is_exact(self.encoding)
         self.in_lines = how.cut == "jsonl" and not is_gzip
-        self.ahead: Ahead = _nothing_ahead
         self.start = start if self.resumable and start is not None and start.byte > mark else None
         self.unfinished: Source | None = None
         self._check_user()
-        self._reader: Iterable[Record | Rejected] = importlib.import_module(f"powermem_cli.readers.{how.cut}").Reader(
-            self
-        )
+        self._reader: Any = importlib.import_module(f"powermem_cli.readers.{how.cut}").Reader(self)
 
     @property
     def format(self) -> str:
@@ -82,6 +77,11 @@ class Input:
 
     def __iter__(self) -> Iterator[Record | Rejected]:
         return iter(self._reader)
+
+    def read_ahead(self, work: Ahead) -> Iterator[Record | Rejected | Block]:
+        """As iteration, in blocks where *work* makes them; only of an input `in_lines`."""
+        blocks: Iterator[Record | Rejected | Block] = self._reader.ahead(work)
+        return blocks
 
     def __enter__(self) -> Input:
         return self

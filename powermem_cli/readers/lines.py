@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from powermem_cli.model import Line
 from powermem_cli.readers.base import LONGEST_RECORD, Position
 from powermem_cli.readers.source import ByteSource
 
@@ -17,9 +18,6 @@ HOLE: Final = (
 )
 
 SHOWN: Final = 1000  # bytes kept of a line over the limit
-
-Line = tuple[bytes, int, int, int, int]
-"""Text without its newline, byte, line, size with the newline, and one of the five above."""
 
 
 class Lines:

@@ -8,13 +8,16 @@ What is made for every record is a NamedTuple: as frozen as a frozen dataclass, 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeVar
 
+from powermem_cli.blocks import Block
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, HistoryEntry, Hit, Origin, Scope, StoredMemory, Vector
 
@@ -179,14 +182,73 @@ class Write(NamedTuple):
     ledger: Ledger | None = None
 
 
+class BlockWrite(NamedTuple):
+    """What each record of a block that is worked out does to the store: what a Write says of one, said of all. Records
+    that it fails for are none of the others' business.
+    """
+
+    block: Block
+    job: str
+    at: int
+    file: str
+    """The name of the input, as it is kept."""
+
+    def write(self, place: int) -> Write:
+        """What the record at that place does."""
+        of = self.block.columns
+        origin = Origin(self.job, self.file, self.block.lines[place][2], of.roles[place])
+        created_at, metadata = of.created_at[place], of.metadata[place]
+        texts = zip(of.texts[place], of.vectors[place], of.digests[place], of.terms[place], strict=True)
+        return Write(
+            tuple(
+                [
+                    Insert(
+                        of.scopes[place],
+                        text,
+                        vector,
+                        digest,
+                        self.at if created_at is None else created_at,
+                        {} if metadata is None else json.loads(metadata),
+                        of.unless_known[place],
+                        origin=origin,
+                        expires_at=of.expires_at[place],
+                        terms=terms,
+                    )
+                    for text, vector, digest, terms in texts
+                ]
+            ),
+            Ledger(of.keys[place], of.contents[place], self.job, self.at),
+        )
+
+    def writes(self) -> list[Write]:
+        """What its records do, one by one."""
+        return [self.write(place) for place in range(len(self.block))]
+
+
 class Applied(NamedTuple):
     """One (event, memory id) per change, in order; or, if the ledger knew the key already, that row and no events.
 
-    The id of a "NONE" is that of the memory already there, or 0 if there is none.
+    The id of a "NONE" is that of the memory already there, or 0 if there is none. Of a BlockWrite all events if all
+    its records are new and nothing of what they say was known; else *each* is what became of each record.
     """
 
-    events: tuple[tuple[Event, int], ...] = ()
+    events: Sequence[tuple[Event, int]] = ()
     known: LedgerRow | None = None
+    each: Sequence[Applied] = ()
+
+
+def one_by_one(writes: Sequence[Write | BlockWrite]) -> list[Write]:
+    """For a store that has no other way for many records."""
+    return [one for write in writes for one in (write.writes() if isinstance(write, BlockWrite) else (write,))]
+
+
+def as_asked(writes: Sequence[Write | BlockWrite], applied: Sequence[Applied]) -> list[Applied]:
+    """Of what became of `one_by_one` of *writes* what becomes of each of them."""
+    rest = iter(applied)
+    return [
+        Applied(each=tuple(islice(rest, len(write.block)))) if isinstance(write, BlockWrite) else next(rest)
+        for write in writes
+    ]
 
 
 def history_of(rows: Sequence[HistoryRow], memory: StoredMemory | None) -> list[HistoryEntry]:
@@ -295,7 +357,7 @@ class Store(Protocol):
         """A name this store was given when it was made; a copy of it keeps the name."""
         ...
 
-    async def apply(self, writes: Sequence[Write]) -> list[Applied]:
+    async def apply(self, writes: Sequence[Write | BlockWrite]) -> list[Applied]:
         """All writes in one transaction, durable on return; one Applied per write, in order."""
         ...
 

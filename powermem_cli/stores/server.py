@@ -16,6 +16,7 @@ from powermem_cli.stores.attempts import OutcomeUnknown, until_done
 from powermem_cli.stores.base import (
     DAY,
     Applied,
+    BlockWrite,
     Delete,
     Grouping,
     HistoryRow,
@@ -23,7 +24,9 @@ from powermem_cli.stores.base import (
     Snapshot,
     Where,
     Write,
+    as_asked,
     history_of,
+    one_by_one,
 )
 from powermem_cli.stores.ids import IdSource, Numbering
 from powermem_cli.stores.server_batch import Batch, Trace, landed
@@ -102,7 +105,10 @@ class ServerStore(ABC, Generic[Pool]):
         self._opened()
         return self._meta["store_id"]
 
-    async def apply(self, writes: Sequence[Write]) -> list[Applied]:
+    async def apply(self, writes: Sequence[Write | BlockWrite]) -> list[Applied]:
+        return as_asked(writes, await self._apply(one_by_one(writes)))
+
+    async def _apply(self, writes: Sequence[Write]) -> list[Applied]:
         dims = self._dims_of(writes)
         if "dims" not in self._meta:  # another process may have stored the first vector
             await self._read_meta()

@@ -24,6 +24,7 @@ from powermem_cli.stores import sqlite_exact
 from powermem_cli.stores.base import (
     DAY,
     Applied,
+    BlockWrite,
     Grouping,
     HistoryRow,
     Judgement,
@@ -118,7 +119,7 @@ class SqliteStore:
     async def identity(self) -> str:
         return str(await self._read(lambda db: meta(db, "store_id")))
 
-    async def apply(self, writes: Sequence[Write]) -> list[Applied]:
+    async def apply(self, writes: Sequence[Write | BlockWrite]) -> list[Applied]:
         return await self._write(lambda db: self._writer.apply(db, writes, self._model))
 
     async def known(self, keys: Sequence[bytes]) -> dict[bytes, LedgerRow]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any, Final, NamedTuple
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice, repeat
+from typing import Any, Final, NamedTuple, TypeVar
 from zlib import crc32
 
 import apsw
 
 from powermem_cli import times
+from powermem_cli.blocks import Block, flat
 from powermem_cli.filters import Filter
 from powermem_cli.model import Event, Origin, Scope, Vector
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.base import (
     Applied,
+    BlockWrite,
     Change,
     Delete,
     Insert,
@@ -47,24 +50,31 @@ from powermem_cli.terms import distinct_terms
 PACKED_AT: Final = 256  # vectors whose signs are worth a pack; so few are looked at one by one
 WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
 
+FEW_AT_ONCE: Final = 8  # records of a block: of fewer, one by one takes less time
+
+T = TypeVar("T")
 ScopeNumbers = tuple[int | None, int | None, int | None]
 
 
 class Batch:
     """One call of apply: looks up once what all its writes need, and inserts for all of them at once."""
 
-    def __init__(self, db: apsw.Connection, finder: Finder, numbers: dict[str, int], writes: Sequence[Write]) -> None:
+    def __init__(
+        self, db: apsw.Connection, finder: Finder, numbers: dict[str, int], writes: Sequence[Write | BlockWrite]
+    ) -> None:
         self._db = db
         self._finder = finder
         self._numbers = numbers
         self._writes = writes
-        stored = finder.ledger(db, [w.ledger.key for w in writes if w.ledger is not None])
+        keys = [key for write in writes for key in _keys_of(write)]
+        stored = finder.ledger(db, keys)
         self._ledger = {key: row for key, (_, row) in stored.items()}
         self._stored_at = {key: number for key, (number, _) in stored.items()}
         self._scopes: dict[Scope, ScopeNumbers] = {}
         self._origins: dict[tuple[str | None, ...], int] = {}
         self._next_id = 0
         self._new: list[tuple[int, ScopeNumbers, Insert]] = []
+        self._rows: list[Any] = []
         self._vectors: list[tuple[int, int | None, int, Vector]] = []  # id, user, when it was made
         self._words: list[Any] = []
         self._noted: dict[bytes, LedgerRow] = {}
@@ -73,18 +83,27 @@ class Batch:
         self._bare = False  # whether any has no vector
         self._added = 0
         self._outdated: list[Any] = []
-        inserts_only = all(isinstance(change, Insert) for write in writes for change in write.changes)
-        self._held = self._stored_ids() if inserts_only else None
+        inserts = [change for write in writes if not isinstance(write, BlockWrite) for change in write.changes]
+        inserts_only = all(isinstance(change, Insert) for change in inserts)
+        self._held = self._stored_ids(inserts) if inserts_only else None
         """Of the ids that come with an Insert, those that are taken; None as below."""
-        self._repeats = self._stored_repeats() if inserts_only else None
+        self._repeats = self._stored_repeats(inserts) if inserts_only else None
         """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
+        self._dubious = self._not_new(keys, inserts)
+        """Keys and digests that a record of a block may have and yet not be new."""
+        self._kept_digests: list[bytes] = []
+        self._kept_ids: list[int] = []
+        self._kept_keys: list[bytes] = []
+        self._records: list[Any] = []
+        self._first_number = count(db, "SELECT coalesce(max(number), 0) + 1 FROM ledger", ())
 
     def run(self) -> list[Applied]:
-        results = [self._write(write) for write in self._writes]
+        results = [
+            self._block(write) if isinstance(write, BlockWrite) else self._write(write) for write in self._writes
+        ]
         self._flush_rows()
         self._write_ledger()
-        said = [(digest, id) for digest, ids in self._said.items() for id in ids]
-        self._finder.keep_digests(self._db, [digest for digest, _ in said], [id for _, id in said])
+        self._finder.keep_digests(self._db, self._kept_digests, self._kept_ids)
         if self._added:
             add_to_count(self._db, self._added)
         if self._bare:
@@ -108,6 +127,82 @@ class Batch:
         self._note(ledger, row, changes, events)
         return Applied(events)
 
+    def _block(self, write: BlockWrite) -> Applied:
+        """What all its records do, at once as far as they are new."""
+        block, each = write.block, list[Applied]()
+        dubious = self._dubious_of(block)
+        if not dubious:
+            return Applied([("ADD", id) for id in self._keep_new(write)])
+        start = 0
+        for place in (*dubious, len(block)):
+            if place - start < FEW_AT_ONCE:
+                each += [self._write(write.write(one)) for one in range(start, place)]
+            else:
+                part = block[start:place]
+                ids = iter(self._keep_new(write._replace(block=part)))
+                each += [
+                    Applied(tuple([("ADD", id) for id in islice(ids, len(texts))])) for texts in part.columns.texts
+                ]
+            if place < len(block):
+                each.append(self._write(write.write(place)))
+            start = place + 1
+        return Applied(each=each)
+
+    def _dubious_of(self, block: Block) -> Sequence[int]:
+        """The places of those records that may not be new, or say what is known."""
+        if self._repeats is None:
+            return range(len(block))
+        dubious = self._dubious
+        if not dubious:
+            return ()
+        pairs = enumerate(zip(block.columns.keys, block.columns.digests, strict=True))
+        return [place for place, (key, digests) in pairs if key in dubious or not dubious.isdisjoint(digests)]
+
+    def _not_new(self, keys: Sequence[bytes], inserts: Sequence[Change]) -> set[bytes]:
+        """What is stored, and what comes more than once in this batch: a later one must see the earlier."""
+        if self._repeats is None:
+            return set()
+        digests = [digest for write in self._blocks for digest in flat(write.block.columns.digests)]
+        digests += [change.digest for change in inserts if isinstance(change, Insert)]
+        return {*self._ledger, *_repeated(keys), *_repeated(digests), *[digest for digest, _ in self._repeats]}
+
+    @property
+    def _blocks(self) -> list[BlockWrite]:
+        return [write for write in self._writes if isinstance(write, BlockWrite)]
+
+    def _keep_new(self, write: BlockWrite) -> range:
+        """Keep the records of a block that are all new; returns the ids of their texts."""
+        self._settle_rows()  # all tables and packs are in the order of the ids
+        of = write.block.columns
+        texts, sizes = flat(of.texts), [*map(len, of.texts)]
+        first = self._fresh_id()
+        ids = range(first, first + len(texts))
+        self._next_id = ids.stop
+        whose = [self._scopes.get(scope) or self._scope_numbers(scope) for scope in of.scopes]
+        created = [write.at if at is None else at for at in of.created_at]
+        origins = {role: self._origin(Origin(write.job, write.file, None, role))[0] for role in {*of.roles}}
+        made = _spread(created, sizes)
+        self._keep_rows(
+            ids,
+            _spread(whose, sizes),
+            texts,
+            flat(of.vectors),
+            flat(of.digests),
+            flat(of.terms),
+            _spread(of.metadata, sizes),
+            made,
+            made,
+            _spread(of.expires_at, sizes),
+            _spread([origins[role] for role in of.roles], sizes),
+            _spread([line[2] for line in write.block.lines], sizes),
+        )
+        self._added += len(ids)
+        rest = iter(ids)
+        listed = [f"[{','.join(map(str, islice(rest, size)))}]" for size in sizes]
+        status = ["done" if size else "no_facts" for size in sizes]
+        self._keep_in_ledger(of.keys, of.contents, status, listed, repeat(0), repeat(write.job), repeat(write.at))
+        return ids
+
     def _change(self, change: Change) -> tuple[Event, int]:
         if isinstance(change, Insert):
             return self._insert(change)
@@ -115,7 +210,7 @@ class Batch:
         return self._update(change) if isinstance(change, Update) else self._delete(change)
 
     def _insert(self, new: Insert) -> tuple[Event, int]:
-        """What becomes of it; its row is made with all others, in `_insert_rows`."""
+        """What becomes of it; its row is made with all others, in `_settle_rows`."""
         digest, id = new.digest, new.id
         numbers = self._scopes.get(new.scope) or self._scope_numbers(new.scope)
         if new.unless_known and (known := self._known_repeat(digest, numbers, new.among)) is not None:
@@ -161,6 +256,8 @@ class Batch:
             )
             if change.digest is not None:
                 self._said.setdefault(change.digest, []).append(change.id)
+                self._kept_digests.append(change.digest)
+                self._kept_ids.append(change.id)
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
@@ -224,11 +321,18 @@ class Batch:
         for key, row in again:
             self._db.execute(_LEDGER_AGAIN, (*ledger_values(row), self._stored_at[key]))
             del self._noted[key]
-        first = count(self._db, "SELECT coalesce(max(number), 0) + 1 FROM ledger", ())
-        numbers = range(first, first + len(self._noted))
-        rows = zip(numbers, map(ledger_values, self._noted.values()), strict=True)
-        _insert(self._db, _LEDGER, [value for number, row in rows for value in (number, *row)])
-        self._finder.keep_keys(self._db, [*self._noted], numbers)
+        if self._noted:
+            self._keep_in_ledger(*zip(*map(ledger_values, self._noted.values()), strict=True))
+        _insert(self._db, _LEDGER, self._records)
+        first = self._first_number
+        self._finder.keep_keys(self._db, self._kept_keys, range(first, first + len(self._kept_keys)))
+
+    def _keep_in_ledger(self, keys: Sequence[bytes], *columns: Iterable[Any]) -> None:
+        """New rows: of each its key, and what further stands in it."""
+        first = self._first_number + len(self._kept_keys)
+        numbers = range(first, first + len(keys))
+        self._records += chain.from_iterable(zip(numbers, keys, *columns))  # noqa: B905 - some may go on for ever
+        self._kept_keys += keys
 
     def _flush(self) -> None:
         """Whoever reads or changes rows has to find those of this batch."""
@@ -236,36 +340,60 @@ class Batch:
         _insert(self._db, _WORDS, self._words)
 
     def _flush_rows(self) -> None:
-        if self._new:
-            self._insert_rows()
+        self._settle_rows()
+        _insert(self._db, _MEMORIES, self._rows)
         vectors, self._vectors = self._vectors, []
         if vectors:
             _insert(self._db, _EMBEDDINGS, [value for id, _, _, vector in vectors for value in (id, vector)])
             self._keep_signs(vectors)
 
-    def _insert_rows(self) -> None:
+    def _settle_rows(self) -> None:
         """Column by column, which takes less time than row by row."""
+        if not self._new:
+            return
         ids, numbers, new = zip(*self._new, strict=True)
         self._new.clear()
-        users, agents, runs = zip(*numbers, strict=True)
         columns = zip(*new, strict=True)
         _, texts, vectors, digests, created, metadata, _, _, _, origins, expire, updated, found = columns
         terms = [distinct_terms(text) if its is None else its for text, its in zip(texts, found, strict=True)]
         changed = [made if at is None else at for made, at in zip(created, updated, strict=True)]
         kept = [canonical_json(about) if about else None for about in metadata]
         places, lines = zip(*map(self._origin, origins), strict=True)
+        self._keep_rows(ids, numbers, texts, vectors, digests, terms, kept, created, changed, expire, places, lines)
+
+    def _keep_rows(
+        self,
+        ids: Sequence[int],
+        whose: Sequence[ScopeNumbers],
+        texts: Sequence[str],
+        vectors: Sequence[Vector],
+        digests: Sequence[bytes],
+        terms: Sequence[str],
+        metadata: Sequence[str | None],
+        created: Sequence[int],
+        changed: Sequence[int],
+        expire: Sequence[int | None],
+        origins: Sequence[int | None],
+        lines: Sequence[int | None],
+    ) -> None:
+        """New memories, as they stand in the table: *metadata* is JSON."""
+        if not ids:
+            return
+        users, agents, runs = zip(*whose, strict=True)
         rows = zip(
             ids,
             *(users, agents, runs),
-            *(texts, kept, digests, map(length_of, terms)),
-            *(created, changed, expire, places, lines),
+            *(texts, metadata, digests, map(length_of, terms)),
+            *(created, changed, expire, origins, lines),
             map(whose_mark, ids, users, agents, runs),
             strict=True,
         )
-        _insert(self._db, _MEMORIES, [*chain.from_iterable(rows)])
+        self._rows += chain.from_iterable(rows)
         self._vectors += [one for one in zip(ids, users, created, vectors, strict=True) if one[-1]]
         self._bare = self._bare or not all(vectors)
         self._words += chain.from_iterable(zip(ids, map(indexed_terms, terms, users), strict=True))
+        self._kept_digests += digests
+        self._kept_ids += ids
 
     def _keep_signs(self, vectors: Sequence[tuple[int, int | None, int, Vector]]) -> None:
         """Many at once become a pack; those that come one by one wait until they are many."""
@@ -282,10 +410,12 @@ class Batch:
         else:
             pack(self._db, vectors)
 
-    def _stored_repeats(self) -> dict[tuple[bytes, ScopeNumbers], int]:
-        digests = [
-            *{c.digest for w in self._writes for c in w.changes if isinstance(c, Insert) and c.unless_known},
-        ]
+    def _stored_repeats(self, inserts: Sequence[Change]) -> dict[tuple[bytes, ScopeNumbers], int]:
+        said = {change.digest for change in inserts if isinstance(change, Insert) and change.unless_known}
+        for write in self._blocks:
+            of = write.block.columns
+            said.update(*[some for some, unless in zip(of.digests, of.unless_known, strict=True) if unless])
+        digests = [*said]
         found: dict[tuple[bytes, ScopeNumbers], int] = {}
         now = times.now()
         for marks, some in in_chunks(self._finder.holding(self._db, digests)):
@@ -308,8 +438,8 @@ class Batch:
         row: Any = next(self._db.execute(sql, (self._holding(digest), digest, *numbers, *values)))
         return None if row[0] is None else int(row[0])
 
-    def _stored_ids(self) -> set[int]:
-        ids = [c.id for w in self._writes for c in w.changes if isinstance(c, Insert) and c.id is not None]
+    def _stored_ids(self, inserts: Sequence[Change]) -> set[int]:
+        ids = [change.id for change in inserts if isinstance(change, Insert) and change.id is not None]
         found: set[int] = set()
         for marks, some in in_chunks(ids):
             rows: Any = self._db.execute(f"SELECT id FROM memories WHERE id IN ({marks})", some)
@@ -355,6 +485,26 @@ class Batch:
         if number is None:
             number = self._origins[known] = number_of(self._db, "origins", origin_name(origin))
         return number, origin.line
+
+
+def _keys_of(write: Write | BlockWrite) -> Sequence[bytes]:
+    if isinstance(write, BlockWrite):
+        return write.block.columns.keys
+    return () if write.ledger is None else (write.ledger.key,)
+
+
+def _repeated(hashes: Sequence[bytes]) -> list[bytes]:
+    """Those that are there more than once."""
+    if len({*hashes}) == len(hashes):
+        return []
+    return [hash for hash, times in Counter(hashes).items() if times > 1]
+
+
+def _spread(column: Sequence[T], sizes: Sequence[int]) -> Sequence[T]:
+    """Of values of records, one for each of a record's texts."""
+    if set(sizes) == {1}:
+        return column
+    return [value for value, size in zip(column, sizes, strict=True) for _ in range(size)]
 
 
 class _Statement(NamedTuple):

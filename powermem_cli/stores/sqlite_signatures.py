@@ -361,7 +361,7 @@ def seconds_of(microseconds: npt.NDArray[np.int64]) -> Seconds:
 
 def pack_waiting(db: apsw.Connection) -> None:
     """Pack the vectors that came one by one."""
-    _pack_all(db, f"{_SELECT} JOIN unpacked u ON u.id = e.id")
+    _pack_all(db, WAITING)
     db.execute("DELETE FROM unpacked")
 
 
@@ -370,12 +370,15 @@ def pack_anew(db: apsw.Connection) -> None:
     db.execute(
         "DELETE FROM signatures; DELETE FROM unpacked; DELETE FROM outdated; DELETE FROM meta WHERE name = 'bare'"
     )
-    _pack_all(db, f"{_SELECT} ORDER BY e.id")
+    _pack_all(db, f"{_ROWS} FROM embeddings e JOIN memories m ON m.id = e.id ORDER BY e.id")
     if next(iter(db.execute("SELECT 1 FROM memories WHERE id NOT IN (SELECT id FROM embeddings) LIMIT 1")), None):
         note_bare(db)
 
 
-_SELECT: Final = "SELECT e.id, m.user, m.created_at, e.vector FROM embeddings e JOIN memories m ON m.id = e.id"
+_ROWS: Final = "SELECT e.id, m.user, m.created_at, e.vector"
+# CROSS: in this order. By itself SQLite, which knows no numbers, begins with the vectors of the whole store.
+WAITING: Final = f"""{_ROWS} FROM unpacked u
+    CROSS JOIN embeddings e ON e.id = u.id CROSS JOIN memories m ON m.id = e.id"""
 
 
 def _pack_all(db: apsw.Connection, select: str) -> None:

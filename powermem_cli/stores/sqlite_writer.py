@@ -9,8 +9,9 @@ from typing import Any, Final
 import apsw
 
 from powermem_cli import times
+from powermem_cli.blocks import flat
 from powermem_cli.model import Vector
-from powermem_cli.stores.base import Applied, Change, Delete, Where, Write
+from powermem_cli.stores.base import Applied, BlockWrite, Delete, Where, Write
 from powermem_cli.stores.sqlite_batch import Batch, add_to_count, never_again, pack_anew_if_worth_it
 from powermem_cli.stores.sqlite_finder import Finder
 from powermem_cli.stores.sqlite_rows import count, meta, mismatch
@@ -32,7 +33,7 @@ class Writer:
         self._numbers.clear()
         self._finder.forget()
 
-    def apply(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> list[Applied]:
+    def apply(self, db: apsw.Connection, writes: Sequence[Write | BlockWrite], model: str | None) -> list[Applied]:
         if len(self._numbers) > MOST_NAMES:
             self._numbers.clear()
         self._agree_on_vectors(db, writes, model)
@@ -65,9 +66,9 @@ class Writer:
         pack_anew_if_worth_it(db)
         return number
 
-    def _agree_on_vectors(self, db: apsw.Connection, writes: Sequence[Write], model: str | None) -> None:
+    def _agree_on_vectors(self, db: apsw.Connection, writes: Sequence[Write | BlockWrite], model: str | None) -> None:
         """The first vector settles model and dimensions for good; every other must be of that kind."""
-        sizes = {len(v) // 4 for write in writes for change in write.changes if (v := _vector(change))}
+        sizes = {len(vector) // 4 for write in writes for vector in _vectors(write) if vector}
         if not sizes:
             return
         dims, made_by = meta(db, "dims"), meta(db, "model")
@@ -81,5 +82,7 @@ class Writer:
             raise mismatch(self._path, f"{made_by or model}, {dims} dimensions", f"{wrong} dimensions")
 
 
-def _vector(change: Change) -> Vector | None:
-    return None if isinstance(change, Delete) else change.vector
+def _vectors(write: Write | BlockWrite) -> list[Vector | None]:
+    if isinstance(write, BlockWrite):
+        return flat(write.block.columns.vectors)
+    return [None if isinstance(change, Delete) else change.vector for change in write.changes]

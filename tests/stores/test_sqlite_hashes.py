@@ -93,6 +93,14 @@ async def test_hashes_that_are_alike_lead_to_both(stores):
     await store.delete(EVERYTHING)  # whose texts do not fit their digests, and would be found damaged
 
 
+async def test_hashes_that_differ_only_where_they_are_not_compared_lead_to_their_own(stores):
+    keys = [number.to_bytes(16, "little") for number in range(78)]
+    for some in (range(20), range(20, 40)):
+        await stores[0].apply([Write((), Ledger(keys[number], digest(str(number)), "j", 1)) for number in some])
+    found = await stores[1].known([keys[number] for number in (3, 25, 77)])
+    assert {key[0]: row.content for key, row in found.items()} == {3: digest("3"), 25: digest("25")}
+
+
 @pytest.mark.parametrize("alone", [True, False])
 async def test_no_id_is_given_again_though_the_clock_is_set_back(stores, monkeypatch, alone):
     _, last = await stores[0].apply([write("a"), write("b")])
