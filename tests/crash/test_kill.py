@@ -34,7 +34,7 @@ def test_without_the_ledger_and_without_a_kill_there_is_nothing_to_find(tmp_path
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("kills", "records", "infer"), [(50, 5000, True), (500, 2000, False)])
+@pytest.mark.parametrize(("kills", "records", "infer"), [(50, 5000, True), (50, 30_000, True), (500, 2000, False)])
 def test_many_kills_lose_and_double_nothing(kills, records, infer):
     figures = many(kills, records, a_seed(), infer=infer)
     print(figures)

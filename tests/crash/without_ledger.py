@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from powermem_cli.cli import main
-from powermem_cli.stores.base import Applied, Change, Insert, LedgerRow, Write
+from powermem_cli.stores.base import Applied, BlockWrite, Change, Insert, LedgerRow, Write, as_asked, one_by_one
 from powermem_cli.stores.sqlite import SqliteStore
 
 apply_with_ledger = SqliteStore.apply
@@ -15,8 +15,9 @@ async def know_nothing(store: SqliteStore, keys: Sequence[bytes]) -> dict[bytes,
     return {}
 
 
-async def apply_without_ledger(store: SqliteStore, writes: Sequence[Write]) -> list[Applied]:
-    return await apply_with_ledger(store, [Write(tuple(map(blind, write.changes))) for write in writes])
+async def apply_without_ledger(store: SqliteStore, writes: Sequence[Write | BlockWrite]) -> list[Applied]:
+    alone = [Write(tuple(map(blind, write.changes))) for write in one_by_one(writes)]
+    return as_asked(writes, await apply_with_ledger(store, alone))
 
 
 def blind(change: Change) -> Change:
