@@ -1,8 +1,8 @@
-"""Lines of a large file to records in a process of its own, ahead of the one that writes them.
+"""Lines of a large file to blocks of records in a process of its own, ahead of the one that writes them.
 
 Half of what a record costs follows from its line alone: parsing and checking it, its identity, its terms, its vector.
 One Python process does one thing at a time; a second one does this half while the first writes. The second one is a
-pure function from lines to records and nothing depends on it: what it can't make a record of, and all that is left
+pure function from lines to columns and nothing depends on it: what it can't make a record of, and all that is left
 when it ends for any reason, is read by whoever asked.
 """
 

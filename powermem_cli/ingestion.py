@@ -231,7 +231,7 @@ class Ingestion:
 
     def _durable(self, handful: Handful) -> None:
         by_status, items = handful.by_status, handful.items
-        rejected = [item for item in items if isinstance(item, Rejected)] if by_status["rejected"] else []
+        rejected = [item for item in items if isinstance(item, Rejected)] if by_status.get("rejected") else []
         lines = [as_reject_line(item, reading=self._readings.get(item.source.file)) for item in rejected]
         if self.job.failed or by_status.get("failed"):
             lines += [line for outcome in handful.outcomes if (line := self._note(outcome)) is not None]

@@ -44,8 +44,8 @@ from powermem_cli.turns import Turns
 
 logger = logging.getLogger("powermem")
 
-WRITES_AT_ONCE: Final = 4096  # records in one transaction
-AT_WORK: Final = 512  # calls of `add`: two transactions full, and what is on its way to them
+CALLS_AT_ONCE: Final = 1024  # of `add`, carried out together
+AT_WORK: Final = 512  # calls of `add`: those that are carried out, those that are next, and what is on its way
 LARGEST_ID: Final = 2**63 - 1
 
 
@@ -82,7 +82,7 @@ class AsyncMemory:
         self._search = Search(self._store, self._embedder, self._reranker)
         self._turns = Turns(max(AT_WORK, self.texts_at_once))
         self._writes: Grouper[Write | BlockWrite, Applied] = Grouper(
-            self._store.apply, most=WRITES_AT_ONCE, ahead=self._store.takes_turns
+            self._store.apply, most=self._store.writes_at_once, ahead=self._store.takes_turns
         )
         self._intelligence = create_intelligence(self._config)
         inference = (
@@ -91,7 +91,7 @@ class AsyncMemory:
             else Inference(self._intelligence, self._embedder, self._store, self._writes)
         )
         self._adding = Adding(self._embedder, self._store, self._writes, inference)
-        self._together: Grouper[Plan, Outcome] = Grouper(self._adding.outcomes, most=WRITES_AT_ONCE, ahead=True)
+        self._together: Grouper[Plan, Outcome] = Grouper(self._adding.outcomes, most=CALLS_AT_ONCE, ahead=True)
 
     async def initialize(self, *, lazily: bool = False) -> None:
         """Open the store. Safe to repeat. Raises StoreError, EmbedderMismatch.
@@ -173,7 +173,7 @@ class AsyncMemory:
     ) -> Sequence[Outcome]:
         """Add records that are known again (see identity.py): what the ledger holds is not added twice. With *force*
         it is done again all the same: what is there is written anew in place, what somebody deleted comes back.
-        *turn* is waited for before the first write.
+        *turn* is waited for before the first write. A Block of records takes a part of the time.
 
         One Outcome per record, in order; a record that can't be added is one of them, "failed". Raises only what
         ends the whole run: StoreError, EmbedderMismatch, ProviderRefused, ProviderBusy.

@@ -339,6 +339,8 @@ class Snapshot(Protocol):
 class Store(Protocol):
     """Where memories are kept. One that has expired is as good as deleted: only `delete` and a Delete see it."""
 
+    writes_at_once: int
+    """How many writes, or records of blocks, are best given to one call of `apply`."""
     takes_turns: bool
     """Calls of `apply` that are under way at once are worked on one after another, in the order they were made."""
 

@@ -46,6 +46,7 @@ _COLLECTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}")
 class ServerStore(ABC, Generic[Pool]):
     """A Store whose tables lie on a server. A subclass knows the driver, the tables and the dialect."""
 
+    writes_at_once = 1024
     takes_turns = False
 
     def __init__(self, place: str, names: Names, embedding_model_dims: int | None) -> None:
