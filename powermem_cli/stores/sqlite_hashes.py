@@ -19,18 +19,19 @@ from powermem_cli.stores.sqlite_rows import count, in_chunks
 
 PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
 HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
-SORTED_TOGETHER: Final = 1 << 16  # the quickest; of millions the arrays that takes would be several times what is kept
 TAKEN_AT_ONCE: Final = 1 << 22  # that are sorted at once: a store of millions is read in a part of the time
-HASH_BYTES: Final = 16  # of which 5 are compared here, and all of them by whoever reads the row
-PLACE: Final = (1 << 24) - 1  # what stands in those of a number that are left: to sort with it takes half the time
+LARGEST_RUN: Final = 1 << 18  # of merged ones: larger arrays, moved again and again, leave memory in pieces
+HASH_BYTES: Final = 16  # of which 4 are compared here, and all of them by whoever reads the row
+PLACE: Final = (1 << 24) - 1  # what stands in bits of a number that are not compared: sorted with it, in half the time
 
 Integers = npt.NDArray[np.int64]
+Compared = npt.NDArray[np.int32]
 
 
 class Run(NamedTuple):
-    """Hashes in ascending order, with 0 for the bits of PLACE, and the row of each."""
+    """What is compared of hashes, in ascending order, and the row of each."""
 
-    hashes: Integers
+    hashes: Compared
     rows: Integers
 
 
@@ -47,7 +48,7 @@ class Hashes(Packs):
         if not wanted:
             return []
         numbers = _numbers(wanted)
-        compared = np.sort(numbers & ~PLACE)
+        compared = np.sort(_compared(numbers))
         with self._lock:
             self._refresh(db)
             runs = self._runs[kind]
@@ -78,14 +79,14 @@ class Hashes(Packs):
 
     def _forget(self) -> None:
         self._runs: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}
-        self._new: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}  # packs as they were read
+        self._new: dict[int, list[tuple[Integers, Integers]]] = {LEDGER: [], DIGESTS: []}  # packs as they were read
         self._number_new = 0
 
     def _take(self, _db: apsw.Connection, values: Sequence[Any]) -> None:
         kind, hashes, rows = values
         if len(hashes) != len(rows) or len(rows) % 8:
             raise apsw.CorruptError("a pack of hashes is not as it was written")
-        self._new[kind].append(Run(np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8")))
+        self._new[kind].append((np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8")))
         self._number_new += len(rows) // 8
         if self._number_new >= TAKEN_AT_ONCE:
             self._took_all()
@@ -93,40 +94,41 @@ class Hashes(Packs):
     def _took_all(self) -> None:
         for kind, new in self._new.items():
             if new:
-                runs = [*self._runs[kind], _sorted(*_joined(new))]
-                # Of runs that grow like powers of two there are few, and no hash is moved more often than that.
-                while len(runs) > 1 and len(runs[-2].rows) <= 2 * len(runs[-1].rows):
+                runs = [*self._runs[kind], _sorted(*map(np.concatenate, zip(*new, strict=True)))]
+                while len(runs) > 1 and _are_worth_merging(*runs[-2:]):
                     last, before = runs.pop(), runs.pop()
                     runs.append(_merged(before, last))
                 self._runs[kind], self._new[kind] = runs, []
         self._number_new = 0
 
 
-def _joined(runs: Sequence[Run]) -> Run:
-    hashes, rows = (np.concatenate(parts) for parts in zip(*runs, strict=True))
-    return Run(hashes, rows)
+def _are_worth_merging(before: Run, last: Run) -> bool:
+    """Of runs that grow like powers of two there are few, and no hash is moved more often than that."""
+    return len(before.rows) <= 2 * len(last.rows) and len(before.rows) + len(last.rows) <= LARGEST_RUN
 
 
 def _sorted(hashes: Integers, rows: Integers) -> Run:
     places = (hashes & ~PLACE) | np.arange(len(hashes))  # fewer than PLACE: TAKEN_AT_ONCE, and a pack
     places.sort()
-    return Run(places & ~PLACE, rows[places & PLACE])
+    return Run(_compared(places), rows[places & PLACE])
+
+
+def _compared(numbers: Integers) -> Compared:
+    return (numbers >> 32).astype(np.int32)
 
 
 def _merged(before: Run, last: Run) -> Run:
     number = len(before.rows) + len(last.rows)
-    if number <= SORTED_TOGETHER:
-        return _sorted(*_joined((before, last)))
     places = np.searchsorted(before.hashes, last.hashes, "right") + np.arange(len(last.rows))
     is_before = np.ones(number, np.bool_)
     is_before[places] = False
-    both = Run(np.empty(number, np.int64), np.empty(number, np.int64))
-    for whole, one, other in zip(both, before, last, strict=True):
-        whole[is_before], whole[places] = one, other
+    both = Run(np.empty(number, np.int32), np.empty(number, np.int64))
+    both.hashes[is_before], both.hashes[places] = before.hashes, last.hashes
+    both.rows[is_before], both.rows[places] = before.rows, last.rows
     return both
 
 
-def _found(run: Run, wanted: Integers) -> Iterator[int]:
+def _found(run: Run, wanted: Compared) -> Iterator[int]:
     starts = np.searchsorted(run.hashes, wanted)
     there = run.hashes.take(starts, mode="clip") == wanted  # few are, and often none
     ends = np.searchsorted(run.hashes, wanted[there], "right")

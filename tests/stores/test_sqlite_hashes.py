@@ -94,7 +94,7 @@ async def test_hashes_that_are_alike_lead_to_both(stores):
 
 
 async def test_hashes_that_differ_only_where_they_are_not_compared_lead_to_their_own(stores):
-    keys = [number.to_bytes(16, "little") for number in range(78)]
+    keys = [number.to_bytes(16, "little") for number in range(78)]  # but for the first byte alike
     for some in (range(20), range(20, 40)):
         await stores[0].apply([Write((), Ledger(keys[number], digest(str(number)), "j", 1)) for number in some])
     found = await stores[1].known([keys[number] for number in (3, 25, 77)])
