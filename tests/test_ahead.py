@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from powermem_cli import ahead, ingestion
-from powermem_cli.ahead import LINES, PIPE, UNDER_WAY, Ahead, is_worth_it
+from powermem_cli.ahead import PIPE, UNDER_WAY, Ahead, is_worth_it
 from powermem_cli.batch import Limits
 from powermem_cli.blocks import Block
 from powermem_cli.checkpoint import Job
@@ -29,6 +29,7 @@ from powermem_cli.readers import Reading, open_input
 from powermem_cli.terms import distinct_terms
 
 SECONDS = 30  # after which something hangs
+LINES = 128  # sent at a time
 
 STRANGE = [
     {"messages": "Anna likes tea", "user_id": "anna", "id": 7, "metadata": {"n": [1, 2.5, None, {"é": "ü"}]}},
@@ -51,6 +52,11 @@ BROKEN = [
     '{"memory": "\\ud800"}',
     '{"memory": NaN}',
 ]
+
+
+@pytest.fixture(autouse=True)
+def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "LINES", LINES)
 
 
 @pytest.fixture
