@@ -1,38 +1,37 @@
-"""Which rows a hash may lead to: hashes in sorted arrays in memory, kept in the file by the thousand.
+"""Which rows a hash may lead to: hashes kept in the file by the thousand, and in memory as little as may be of them.
 
 An index of SQLite's over hashes is read and written all over the place: from some hundred thousand rows on, each new
 one costs a page of its own in the log, and again in the database. Here a thousand new ones cost one row.
+
+Most hashes that are asked for are new, and a filter of fixed size says so. Where it does not, the packs are read again;
+and only where that is done too often, are hashes and rows held in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 import apsw
 import numpy as np
 import numpy.typing as npt
 
-from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER, Packs
+from powermem_cli.stores.sqlite_filter import Filter
+from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER, Packs, checksum_of
 from powermem_cli.stores.sqlite_rows import count, in_chunks
+from powermem_cli.stores.sqlite_runs import Run, Runs, rows_in
 
 PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
 HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
-TAKEN_AT_ONCE: Final = 1 << 22  # that are sorted at once: a store of millions is read in a part of the time
-LARGEST_RUN: Final = 1 << 18  # of merged ones: larger arrays, moved again and again, leave memory in pieces
-HASH_BYTES: Final = 16  # of which 4 are compared here, and all of them by whoever reads the row
-PLACE: Final = (1 << 24) - 1  # what stands in bits of a number that are not compared: sorted with it, in half the time
+DAMAGED: Final = "a pack of hashes is not as it was written"
+HASH_BYTES: Final = 16  # of which 8 are packed, and all of them compared by whoever reads the row
+ENDS: Final = (1 << 18) - 1  # bits of a hash that are looked up first
+READ_FOR_EACH: Final = 512  # packed hashes that are read again for each one asked for: a tenth of what a record takes
+READ_AGAIN: Final = 8  # times: as long takes it to read and sort them all, and to hold them
 
 Integers = npt.NDArray[np.int64]
-Compared = npt.NDArray[np.int32]
-
-
-class Run(NamedTuple):
-    """What is compared of hashes, in ascending order, and the row of each."""
-
-    hashes: Compared
-    rows: Integers
+FLIPPED: Final = {LEDGER: np.int64(0), DIGESTS: np.int64(-1)}  # bits of a hash in the filter, which has those of both
 
 
 class Hashes(Packs):
@@ -43,16 +42,21 @@ class Hashes(Packs):
     table: ClassVar[str] = "hashes"
     columns: ClassVar[Sequence[str]] = ("kind", "hashes", "led_to")
 
+    def __init__(self) -> None:
+        self._is_held = dict.fromkeys(FLIPPED, False)
+        self._asked, self._read = dict.fromkeys(FLIPPED, 0), dict.fromkeys(FLIPPED, 0)
+        super().__init__()
+
     def find(self, db: apsw.Connection, kind: int, wanted: Sequence[bytes]) -> list[int]:
         """The rows that any of these hashes (16 bytes each) may lead to."""
         if not wanted:
             return []
         numbers = _numbers(wanted)
-        compared = np.sort(_compared(numbers))
         with self._lock:
             self._refresh(db)
-            runs = self._runs[kind]
-        found = {row for run in runs for row in _found(run, compared)}
+            known = self._not_new(kind, numbers)
+            runs = self._held(db, kind, len(numbers), len(known))
+        found = set(_read_again(db, kind, known)) if runs is None else rows_in(runs, known)
         if next(iter(db.execute("SELECT 1 FROM unpacked_hashes LIMIT 1")), None):
             for marks, some in in_chunks(numbers.tolist()):
                 sql = f"SELECT led_to FROM unpacked_hashes WHERE kind = ? AND hash IN ({marks})"
@@ -77,63 +81,65 @@ class Hashes(Packs):
             _pack(db, kind, [hash for hash, _ in waiting], [row for _, row in waiting])
             db.execute("DELETE FROM unpacked_hashes WHERE kind = ?", (kind,))
 
+    def _not_new(self, kind: int, numbers: Integers) -> Integers:
+        """Those that may be packed, in ascending order."""
+        flipped = numbers ^ FLIPPED[kind]
+        known = np.zeros(len(numbers), np.bool_)
+        for one in self._filters:
+            known |= one.may_hold(flipped)
+        return np.sort(numbers[known])
+
+    def _held(self, db: apsw.Connection, kind: int, asked: int, known: int) -> Sequence[Run] | None:
+        """What is held in memory, or None if less time is lost by reading again."""
+        self._asked[kind] += asked
+        if known and not self._is_held[kind]:
+            self._read[kind] += self._packed[kind]
+            if self._read[kind] > READ_FOR_EACH * self._asked[kind] + READ_AGAIN * self._packed[kind]:
+                self._is_held[kind] = True
+                self._made = -1  # all again: this transaction may see fewer packs than were taken before
+                self._refresh(db)
+        return self._runs[kind].settle() if self._is_held[kind] else None
+
     def _forget(self) -> None:
-        self._runs: dict[int, list[Run]] = {LEDGER: [], DIGESTS: []}
-        self._new: dict[int, list[tuple[Integers, Integers]]] = {LEDGER: [], DIGESTS: []}  # packs as they were read
-        self._number_new = 0
+        self._filters: list[Filter] = []
+        self._packed = dict.fromkeys(FLIPPED, 0)
+        self._runs = {kind: Runs() for kind in FLIPPED}
 
     def _take(self, _db: apsw.Connection, values: Sequence[Any]) -> None:
         kind, hashes, rows = values
-        if len(hashes) != len(rows) or len(rows) % 8:
-            raise apsw.CorruptError("a pack of hashes is not as it was written")
-        self._new[kind].append((np.frombuffer(hashes, "<i8"), np.frombuffer(rows, "<i8")))
-        self._number_new += len(rows) // 8
-        if self._number_new >= TAKEN_AT_ONCE:
-            self._took_all()
-
-    def _took_all(self) -> None:
-        for kind, new in self._new.items():
-            if new:
-                runs = [*self._runs[kind], _sorted(*map(np.concatenate, zip(*new, strict=True)))]
-                while len(runs) > 1 and _are_worth_merging(*runs[-2:]):
-                    last, before = runs.pop(), runs.pop()
-                    runs.append(_merged(before, last))
-                self._runs[kind], self._new[kind] = runs, []
-        self._number_new = 0
+        numbers, led_to = _unpacked(hashes), _unpacked(rows)
+        if len(numbers) != len(led_to):
+            raise apsw.CorruptError(DAMAGED)
+        if not self._filters or self._filters[-1].is_full:
+            self._filters.append(Filter())
+        self._filters[-1].add(numbers ^ FLIPPED[kind])
+        self._packed[kind] += len(numbers)
+        if self._is_held[kind]:
+            self._runs[kind].take(numbers, led_to)
 
 
-def _are_worth_merging(before: Run, last: Run) -> bool:
-    """Of runs that grow like powers of two there are few, and no hash is moved more often than that."""
-    return len(before.rows) <= 2 * len(last.rows) and len(before.rows) + len(last.rows) <= LARGEST_RUN
+def _read_again(db: apsw.Connection, kind: int, wanted: Integers) -> Iterator[int]:
+    """The rows that these hashes, in ascending order, lead to."""
+    if not len(wanted):
+        return
+    ends = np.zeros(ENDS + 1, np.bool_)  # of hashes that are wanted: looked up much quicker than a hash is
+    ends[wanted & ENDS] = True
+    for number, hashes in db.execute("SELECT number, hashes FROM hashes WHERE kind = ?", (kind,)):
+        packed = _unpacked(hashes)
+        places = np.flatnonzero(ends[packed & ENDS])
+        there = packed[places]
+        places = places[wanted.take(np.searchsorted(wanted, there), mode="clip") == there]
+        if len(places):
+            ((checksum, rows),) = db.execute("SELECT checksum, led_to FROM hashes WHERE number = ?", (number,))
+            if checksum_of((kind, hashes, rows)) != checksum:
+                raise apsw.CorruptError(DAMAGED)
+            yield from _unpacked(rows)[places].tolist()
 
 
-def _sorted(hashes: Integers, rows: Integers) -> Run:
-    places = (hashes & ~PLACE) | np.arange(len(hashes))  # fewer than PLACE: TAKEN_AT_ONCE, and a pack
-    places.sort()
-    return Run(_compared(places), rows[places & PLACE])
-
-
-def _compared(numbers: Integers) -> Compared:
-    return (numbers >> 32).astype(np.int32)
-
-
-def _merged(before: Run, last: Run) -> Run:
-    number = len(before.rows) + len(last.rows)
-    places = np.searchsorted(before.hashes, last.hashes, "right") + np.arange(len(last.rows))
-    is_before = np.ones(number, np.bool_)
-    is_before[places] = False
-    both = Run(np.empty(number, np.int32), np.empty(number, np.int64))
-    both.hashes[is_before], both.hashes[places] = before.hashes, last.hashes
-    both.rows[is_before], both.rows[places] = before.rows, last.rows
-    return both
-
-
-def _found(run: Run, wanted: Compared) -> Iterator[int]:
-    starts = np.searchsorted(run.hashes, wanted)
-    there = run.hashes.take(starts, mode="clip") == wanted  # few are, and often none
-    ends = np.searchsorted(run.hashes, wanted[there], "right")
-    for start, end in zip(starts[there].tolist(), ends.tolist(), strict=True):
-        yield from run.rows[start:end].tolist()
+def _unpacked(blob: Any) -> Integers:
+    if not isinstance(blob, bytes) or len(blob) % 8:
+        raise apsw.CorruptError(DAMAGED)
+    return np.frombuffer(blob, "<i8")
 
 
 def _numbers(hashes: Sequence[bytes]) -> Integers:

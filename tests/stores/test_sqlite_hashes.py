@@ -10,9 +10,11 @@ from powermem_cli import times
 from powermem_cli.errors import InvariantError, StoreCorrupt, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_batch, sqlite_hashes, sqlite_packs
+from powermem_cli.stores import sqlite_batch, sqlite_filter, sqlite_hashes, sqlite_packs
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
+from powermem_cli.stores.sqlite_hashes import Hashes
+from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER
 from powermem_cli.stores.sqlite_schema import pack_everything
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +42,16 @@ def write(key, text=None, user="ann", unless_known=False):
     return Write((insert,), Ledger(digest(key), digest(said), "job", NOW))
 
 
+@pytest.fixture(params=["read again", "held at once"])
+def however_found(request, monkeypatch):
+    """What may be known is looked up in the packs each time, or in memory from the first time on."""
+    monkeypatch.setattr(sqlite_filter, "CAPACITY", 64)
+    if request.param == "held at once":
+        monkeypatch.setattr(sqlite_hashes, "READ_FOR_EACH", 0)
+        monkeypatch.setattr(sqlite_hashes, "READ_AGAIN", 0)
+
+
+@pytest.mark.usefixtures("however_found")
 async def test_every_key_is_done_once(stores):
     pick, done = random.Random(3), set()
     for step in range(60):
@@ -53,6 +65,7 @@ async def test_every_key_is_done_once(stores):
     assert await stores[0].count(EVERYTHING) == len(done)
 
 
+@pytest.mark.usefixtures("however_found")
 async def test_every_text_is_kept_once_for_each_user(stores):
     pick, said = random.Random(4), {}
     for step in range(60):
@@ -79,6 +92,7 @@ async def test_a_text_that_was_changed_is_known_by_what_it_says_now(stores):
     assert [result.events[0][0] for result in results] == ["NONE", "ADD"]
 
 
+@pytest.mark.usefixtures("however_found")
 async def test_hashes_that_are_alike_lead_to_both(stores):
     store = stores[0]
     alike = [bytes(8) + number.to_bytes(8, "big") for number in range(30)]
@@ -93,6 +107,7 @@ async def test_hashes_that_are_alike_lead_to_both(stores):
     await store.delete(EVERYTHING)  # whose texts do not fit their digests, and would be found damaged
 
 
+@pytest.mark.usefixtures("however_found")
 async def test_hashes_that_differ_only_where_they_are_not_compared_lead_to_their_own(stores):
     keys = [number.to_bytes(16, "little") for number in range(78)]  # but for the first byte alike
     for some in (range(20), range(20, 40)):
@@ -199,10 +214,90 @@ async def test_a_hash_that_waits_must_lead_to_a_row(stores):
                 await stores[1].apply([write("a")])
 
 
-def test_a_pack_may_not_be_cut(tmp_path):
-    db = apsw.Connection(":memory:")
-    db.execute("CREATE TABLE hashes (number INTEGER PRIMARY KEY, checksum, kind, hashes, led_to)")
-    db.execute("CREATE TABLE meta (name, value); CREATE TABLE unpacked_hashes (kind, hash, led_to)")
+def connected(path):
+    db = apsw.Connection(str(path))
+    db.execute("CREATE TABLE IF NOT EXISTS hashes (number INTEGER PRIMARY KEY, checksum, kind, hashes, led_to)")
+    db.execute("CREATE TABLE IF NOT EXISTS meta (name, value)")
+    db.execute("CREATE TABLE IF NOT EXISTS unpacked_hashes (kind, hash, led_to)")
+    return db
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two connections to one file, of which each sees what was there when it began."""
+    both = [connected(tmp_path / "h.db") for _ in range(2)]
+    both[0].execute("PRAGMA journal_mode = WAL").fetchall()
+    yield both
+    for db in both:
+        db.close()
+
+
+def keep(db, numbers, kind=LEDGER):
+    keys = [digest(str(number)) for number in numbers]
+    Hashes.keep_all(db, kind, keys, numbers)
+    return keys
+
+
+def packs_read(db, look):
+    """How often `look` reads packs again."""
+    seen = []
+    db.exec_trace = lambda _cursor, sql, _values: seen.append(sql) is None
+    look()
+    db.exec_trace = None
+    return sum("FROM hashes WHERE kind" in sql for sql in seen)
+
+
+def test_packs_are_not_read_for_what_is_new(pair):
+    db, hashes = pair[0], Hashes()
+    known = keep(db, range(1, 20_000))
+    assert packs_read(db, lambda: hashes.find(db, LEDGER, known)) == 1
+    new = [digest(f"new {number}") for number in range(300)]
+    assert packs_read(db, lambda: [hashes.find(db, LEDGER, [one]) for one in new]) == 0
+    assert packs_read(db, lambda: hashes.find(db, DIGESTS, known[:300])) == 0
+
+
+def test_what_is_asked_for_again_and_again_is_held(pair):
+    db, hashes = pair[0], Hashes()
+    known = keep(db, range(1, 20_000))
+    looks = [packs_read(db, lambda: hashes.find(db, LEDGER, known[:1])) for _ in range(20)]
+    assert looks == [1] * sum(looks) + [0] * (20 - sum(looks))
+    assert 7 < sum(looks) < 12
+    known += keep(db, range(20_000, 20_400))
+    assert hashes.find(db, LEDGER, known[-300:]) == [*range(20_100, 20_400)]
+    assert hashes.find(db, DIGESTS, known) == []
+
+
+def test_a_large_batch_that_knows_much_is_no_reason_to_hold_all(pair):
+    db, hashes = pair[0], Hashes()
+    known = keep(db, range(1, 20_000))
+    assert {packs_read(db, lambda: hashes.find(db, LEDGER, known[:1000])) for _ in range(30)} == {1}
+
+
+def test_what_a_transaction_that_began_earlier_holds_is_not_all(pair, monkeypatch):
+    writing, reading = pair
+    monkeypatch.setattr(sqlite_hashes, "READ_FOR_EACH", 0)
+    monkeypatch.setattr(sqlite_hashes, "READ_AGAIN", 1)
+    hashes, first = Hashes(), keep(writing, range(1, 400))
+    reading.execute("BEGIN")
+    assert hashes.find(reading, LEDGER, first[:1]) == [1]
+    later = keep(writing, range(400, 800))
+    assert hashes.find(writing, LEDGER, [digest("new")]) == []
+    assert packs_read(reading, lambda: hashes.find(reading, LEDGER, first[:1])) == 0  # it holds what it sees
+    assert hashes.find(writing, LEDGER, [*first, *later]) == [*range(1, 800)]
+
+
+@pytest.mark.parametrize("damage", ["hashes = x'00'", "hashes = 'text'", "led_to = NULL", "led_to = zeroblob(3192)"])
+def test_a_pack_that_was_damaged_since_it_was_taken_is_an_error(pair, damage):
+    db, hashes = pair[0], Hashes()
+    known = keep(db, range(1, 400))
+    assert hashes.find(db, LEDGER, known[:1]) == [1]
+    db.execute(f"UPDATE hashes SET {damage}")
+    with pytest.raises(apsw.CorruptError, match="not as it was written"):
+        hashes.find(db, LEDGER, known[:1])
+
+
+def test_a_pack_may_not_be_cut():
+    db = connected(":memory:")
     sqlite_hashes.Hashes.keep(db, 0, bytes(16), bytes(8))
     with pytest.raises(apsw.CorruptError):
         sqlite_hashes.Hashes().find(db, 0, [bytes(16)])
