@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from itertools import chain, islice, repeat
-from typing import Any, Final, NamedTuple, TypeVar
-from zlib import crc32
+from collections.abc import Sequence
+from itertools import islice, repeat
+from typing import Any, Final, TypeVar
 
 import apsw
 
 from powermem_cli import times
 from powermem_cli.blocks import Block, flat
 from powermem_cli.filters import Filter
-from powermem_cli.model import Event, Origin, Scope, Vector
+from powermem_cli.model import Event, Origin, Scope
 from powermem_cli.rules import canonical_json
 from powermem_cli.stores.base import (
     Applied,
@@ -29,6 +28,8 @@ from powermem_cli.stores.base import (
     ledger_row,
 )
 from powermem_cli.stores.sqlite_finder import Finder
+from powermem_cli.stores.sqlite_inserts import Inserts, NewMemories
+from powermem_cli.stores.sqlite_numbers import Numbers, ScopeNumbers
 from powermem_cli.stores.sqlite_rows import (
     count,
     fresh_number,
@@ -38,49 +39,38 @@ from powermem_cli.stores.sqlite_rows import (
     length_of,
     meta_number,
     metadata_of,
-    note_bare,
-    number_of,
-    origin_name,
-    whose_mark,
 )
 from powermem_cli.stores.sqlite_schema import pack_everything
 from powermem_cli.stores.sqlite_where import compile_where, listed
 from powermem_cli.terms import distinct_terms
 
-PACKED_AT: Final = 256  # vectors whose signs are worth a pack; so few are looked at one by one
 WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
 
 FEW_AT_ONCE: Final = 8  # records of a block: of fewer, one by one takes less time
 
 T = TypeVar("T")
-ScopeNumbers = tuple[int | None, int | None, int | None]
 
 
 class Batch:
     """One call of apply: looks up once what all its writes need, and inserts for all of them at once."""
 
     def __init__(
-        self, db: apsw.Connection, finder: Finder, numbers: dict[str, int], writes: Sequence[Write | BlockWrite]
+        self, db: apsw.Connection, finder: Finder, names: dict[str, int], writes: Sequence[Write | BlockWrite]
     ) -> None:
         self._db = db
         self._finder = finder
-        self._numbers = numbers
+        self._numbers = Numbers(db, names)
+        self._inserts = Inserts(db, finder)
         self._writes = writes
         keys = [key for write in writes for key in _keys_of(write)]
         stored = finder.ledger(db, keys)
         self._ledger = {key: row for key, (_, row) in stored.items()}
         self._stored_at = {key: number for key, (number, _) in stored.items()}
-        self._scopes: dict[Scope, ScopeNumbers] = {}
-        self._origins: dict[tuple[str | None, ...], int] = {}
         self._next_id = 0
         self._new: list[tuple[int, ScopeNumbers, Insert]] = []
-        self._rows: list[Any] = []
-        self._vectors: list[tuple[int, int | None, int, Vector]] = []  # id, user, when it was made
-        self._words: list[Any] = []
         self._noted: dict[bytes, LedgerRow] = {}
         self._said: dict[bytes, list[int]] = {}
         """Digest → ids of the memories that this batch has given it."""
-        self._bare = False  # whether any has no vector
         self._added = 0
         self._outdated: list[Any] = []
         inserts = [change for write in writes if not isinstance(write, BlockWrite) for change in write.changes]
@@ -91,29 +81,21 @@ class Batch:
         """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
         self._dubious = self._not_new(keys, inserts)
         """Keys and digests that a record of a block may have and yet not be new."""
-        self._kept_digests: list[bytes] = []
-        self._kept_ids: list[int] = []
-        self._kept_keys: list[bytes] = []
-        self._records: list[Any] = []
-        self._first_number = count(db, "SELECT coalesce(max(number), 0) + 1 FROM ledger", ())
 
     def run(self) -> list[Applied]:
         results = [
             self._block(write) if isinstance(write, BlockWrite) else self._write(write) for write in self._writes
         ]
-        self._flush_rows()
-        self._write_ledger()
-        self._finder.keep_digests(self._db, self._kept_digests, self._kept_ids)
+        self._settle_rows()
+        self._inserts.write_memories()
+        self._note_all()
+        self._inserts.write_ledger()
         if self._added:
             add_to_count(self._db, self._added)
-        if self._bare:
-            note_bare(self._db)
         if self._outdated:
             self._db.executemany("INSERT OR IGNORE INTO outdated VALUES (?)", self._outdated)
             pack_anew_if_worth_it(self._db)
-        # Last, and all at once: FTS5 writes out what it gathered, as a segment to be merged with others, each time that
-        # another statement begins.
-        _insert(self._db, _WORDS, self._words)
+        self._inserts.write_words()
         return results
 
     def _write(self, write: Write) -> Applied:
@@ -178,29 +160,32 @@ class Batch:
         first = self._fresh_id()
         ids = range(first, first + len(texts))
         self._next_id = ids.stop
-        whose = [self._scopes.get(scope) or self._scope_numbers(scope) for scope in of.scopes]
+        whose = [self._numbers.of_scope(scope) for scope in of.scopes]
         created = [write.at if at is None else at for at in of.created_at]
-        origins = {role: self._origin(Origin(write.job, write.file, None, role))[0] for role in {*of.roles}}
+        origins = {role: self._numbers.of_origin(Origin(write.job, write.file, None, role))[0] for role in {*of.roles}}
         made = _spread(created, sizes)
-        self._keep_rows(
-            ids,
-            _spread(whose, sizes),
-            texts,
-            flat(of.vectors),
-            flat(of.digests),
-            flat(of.terms),
-            _spread(of.metadata, sizes),
-            made,
-            made,
-            _spread(of.expires_at, sizes),
-            _spread([origins[role] for role in of.roles], sizes),
-            _spread([line[2] for line in write.block.lines], sizes),
-        )
+        if texts:
+            self._inserts.memories(
+                NewMemories(
+                    ids=ids,
+                    whose=_spread(whose, sizes),
+                    texts=texts,
+                    vectors=flat(of.vectors),
+                    digests=flat(of.digests),
+                    terms=flat(of.terms),
+                    metadata=_spread(of.metadata, sizes),
+                    created=made,
+                    changed=made,
+                    expire=_spread(of.expires_at, sizes),
+                    origins=_spread([origins[role] for role in of.roles], sizes),
+                    lines=_spread([line[2] for line in write.block.lines], sizes),
+                )
+            )
         self._added += len(ids)
         rest = iter(ids)
         listed = [f"[{','.join(map(str, islice(rest, size)))}]" for size in sizes]
         status = ["done" if size else "no_facts" for size in sizes]
-        self._keep_in_ledger(of.keys, of.contents, status, listed, repeat(0), repeat(write.job), repeat(write.at))
+        self._inserts.ledger(of.keys, of.contents, status, listed, repeat(0), repeat(write.job), repeat(write.at))
         return ids
 
     def _change(self, change: Change) -> tuple[Event, int]:
@@ -212,7 +197,7 @@ class Batch:
     def _insert(self, new: Insert) -> tuple[Event, int]:
         """What becomes of it; its row is made with all others, in `_settle_rows`."""
         digest, id = new.digest, new.id
-        numbers = self._scopes.get(new.scope) or self._scope_numbers(new.scope)
+        numbers = self._numbers.of_scope(new.scope)
         if new.unless_known and (known := self._known_repeat(digest, numbers, new.among)) is not None:
             return "NONE", known
         if id is None:
@@ -246,7 +231,7 @@ class Batch:
             (metadata, change.updated_at, change.expires_at, change.id),
         )
         if change.text is not None:
-            number, line = self._origin(change.origin)
+            number, line = self._numbers.of_origin(change.origin)
             self._db.execute("UPDATE memories SET origin = ?, line = ? WHERE id = ?", (number, line, change.id))
         if change.text is not None:
             terms = distinct_terms(change.text)
@@ -256,19 +241,15 @@ class Batch:
             )
             if change.digest is not None:
                 self._said.setdefault(change.digest, []).append(change.id)
-                self._kept_digests.append(change.digest)
-                self._kept_ids.append(change.id)
+                self._inserts.digest(change.id, change.digest)
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
             self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
         if change.vector is not None:
             for table in ("embeddings", "unpacked"):
                 self._db.execute(f"DELETE FROM {table} WHERE id = ?", (change.id,))
             self._outdated.append((change.id,))
-            if change.vector:
-                self._vectors.append((change.id, user, created_at, change.vector))
-                self._flush()
-            else:
-                self._bare = True
+            self._inserts.vector(change.id, user, created_at, change.vector)
+            self._inserts.write_memories()
         return "UPDATE", change.id
 
     def _delete(self, change: Delete) -> tuple[Event, int]:
@@ -316,99 +297,45 @@ class Batch:
     ) -> None:
         self._noted[ledger.key] = self._ledger[ledger.key] = ledger_row(ledger, old, changes, events)
 
-    def _write_ledger(self) -> None:
+    def _note_all(self) -> None:
         again = [(key, row) for key, row in self._noted.items() if key in self._stored_at] if self._stored_at else []
         for key, row in again:
             self._db.execute(_LEDGER_AGAIN, (*ledger_values(row), self._stored_at[key]))
             del self._noted[key]
         if self._noted:
-            self._keep_in_ledger(*zip(*map(ledger_values, self._noted.values()), strict=True))
-        _insert(self._db, _LEDGER, self._records)
-        first = self._first_number
-        self._finder.keep_keys(self._db, self._kept_keys, range(first, first + len(self._kept_keys)))
-
-    def _keep_in_ledger(self, keys: Sequence[bytes], *columns: Iterable[Any]) -> None:
-        """New rows: of each its key, and what further stands in it."""
-        first = self._first_number + len(self._kept_keys)
-        numbers = range(first, first + len(keys))
-        self._records += chain.from_iterable(zip(numbers, keys, *columns))  # noqa: B905 - some may go on for ever
-        self._kept_keys += keys
+            self._inserts.ledger(*zip(*map(ledger_values, self._noted.values()), strict=True))
 
     def _flush(self) -> None:
         """Whoever reads or changes rows has to find those of this batch."""
-        self._flush_rows()
-        _insert(self._db, _WORDS, self._words)
-
-    def _flush_rows(self) -> None:
         self._settle_rows()
-        _insert(self._db, _MEMORIES, self._rows)
-        vectors, self._vectors = self._vectors, []
-        if vectors:
-            _insert(self._db, _EMBEDDINGS, [value for id, _, _, vector in vectors for value in (id, vector)])
-            self._keep_signs(vectors)
+        self._inserts.write_memories()
+        self._inserts.write_words()
 
     def _settle_rows(self) -> None:
         """Column by column, which takes less time than row by row."""
         if not self._new:
             return
-        ids, numbers, new = zip(*self._new, strict=True)
+        ids, whose, new = zip(*self._new, strict=True)
         self._new.clear()
         columns = zip(*new, strict=True)
         _, texts, vectors, digests, created, metadata, _, _, _, origins, expire, updated, found = columns
-        terms = [distinct_terms(text) if its is None else its for text, its in zip(texts, found, strict=True)]
-        changed = [made if at is None else at for made, at in zip(created, updated, strict=True)]
-        kept = [canonical_json(about) if about else None for about in metadata]
-        places, lines = zip(*map(self._origin, origins), strict=True)
-        self._keep_rows(ids, numbers, texts, vectors, digests, terms, kept, created, changed, expire, places, lines)
-
-    def _keep_rows(
-        self,
-        ids: Sequence[int],
-        whose: Sequence[ScopeNumbers],
-        texts: Sequence[str],
-        vectors: Sequence[Vector],
-        digests: Sequence[bytes],
-        terms: Sequence[str],
-        metadata: Sequence[str | None],
-        created: Sequence[int],
-        changed: Sequence[int],
-        expire: Sequence[int | None],
-        origins: Sequence[int | None],
-        lines: Sequence[int | None],
-    ) -> None:
-        """New memories, as they stand in the table: *metadata* is JSON."""
-        if not ids:
-            return
-        users, agents, runs = zip(*whose, strict=True)
-        rows = zip(
-            ids,
-            *(users, agents, runs),
-            *(texts, metadata, digests, map(length_of, terms)),
-            *(created, changed, expire, origins, lines),
-            map(whose_mark, ids, users, agents, runs),
-            strict=True,
-        )
-        self._rows += chain.from_iterable(rows)
-        self._vectors += [one for one in zip(ids, users, created, vectors, strict=True) if one[-1]]
-        self._bare = self._bare or not all(vectors)
-        self._words += chain.from_iterable(zip(ids, map(indexed_terms, terms, users), strict=True))
-        self._kept_digests += digests
-        self._kept_ids += ids
-
-    def _keep_signs(self, vectors: Sequence[tuple[int, int | None, int, Vector]]) -> None:
-        """Many at once become a pack; those that come one by one wait until they are many."""
-        if len(vectors) < PACKED_AT:
-            self._db.executemany(
-                "INSERT OR REPLACE INTO unpacked VALUES (?, ?)", [(id, crc32(vector)) for id, *_, vector in vectors]
+        places, lines = zip(*map(self._numbers.of_origin, origins), strict=True)
+        self._inserts.memories(
+            NewMemories(
+                ids=ids,
+                whose=whose,
+                texts=texts,
+                vectors=vectors,
+                digests=digests,
+                terms=[distinct_terms(text) if its is None else its for text, its in zip(texts, found, strict=True)],
+                metadata=[canonical_json(about) if about else None for about in metadata],
+                created=created,
+                changed=[made if at is None else at for made, at in zip(created, updated, strict=True)],
+                expire=expire,
+                origins=places,
+                lines=lines,
             )
-            if count(self._db, "SELECT count(*) FROM unpacked", ()) < PACKED_AT:
-                return
-        from powermem_cli.stores.sqlite_signatures import pack, pack_waiting  # noqa: PLC0415 - it loads numpy
-
-        if len(vectors) < PACKED_AT:
-            pack_waiting(self._db)
-        else:
-            pack(self._db, vectors)
+        )
 
     def _stored_repeats(self, inserts: Sequence[Change]) -> dict[tuple[bytes, ScopeNumbers], int]:
         said = {change.digest for change in inserts if isinstance(change, Insert) and change.unless_known}
@@ -461,31 +388,6 @@ class Batch:
         self._next_id += 1
         return id
 
-    def _scope_numbers(self, scope: Scope) -> ScopeNumbers:
-        numbers = self._scopes.get(scope)
-        if numbers is None:
-            user, agent, run = map(self._number, scope)
-            numbers = self._scopes[scope] = (user, agent, run)
-        return numbers
-
-    def _number(self, name: str | None) -> int | None:
-        if name is None:
-            return None
-        number = self._numbers.get(name)
-        if number is None:
-            number = self._numbers[name] = number_of(self._db, "names", name)
-        return number
-
-    def _origin(self, origin: Origin | None) -> tuple[int | None, int | None]:
-        """The number of an origin without its line, and the line."""
-        if origin is None:
-            return None, None
-        known = (origin.job, origin.file, origin.role)
-        number = self._origins.get(known)
-        if number is None:
-            number = self._origins[known] = number_of(self._db, "origins", origin_name(origin))
-        return number, origin.line
-
 
 def _keys_of(write: Write | BlockWrite) -> Sequence[bytes]:
     if isinstance(write, BlockWrite):
@@ -507,35 +409,8 @@ def _spread(column: Sequence[T], sizes: Sequence[int]) -> Sequence[T]:
     return [value for value, size in zip(column, sizes, strict=True) for _ in range(size)]
 
 
-class _Statement(NamedTuple):
-    """An INSERT of any number of rows. SQLite works on as many as there are *at once* without the GIL; of more than
-    16 KB a statement would not stay prepared.
-    """
-
-    head: str
-    row: str
-    width: int
-    at_once: int
-
-
-_MEMORIES: Final = _Statement("INSERT INTO memories VALUES ", "(?,?,?,?,?,jsonb(?),?,?,?,?,?,?,?,?)", 14, 256)
-_EMBEDDINGS: Final = _Statement("INSERT INTO embeddings VALUES ", "(?,?)", 2, 512)
-_WORDS: Final = _Statement("INSERT INTO words (rowid, terms) VALUES ", "(?,?)", 2, 2048)
-_LEDGER: Final = _Statement("INSERT INTO ledger VALUES ", "(?,?,?,?,?,?,?,?)", 8, 512)
 _LEDGER_AGAIN = """UPDATE ledger SET key = ?, content = ?, status = ?, memory_ids = ?, tries = ?, job = ?, at = ?
     WHERE number = ?"""
-
-
-def _insert(db: apsw.Connection, statement: _Statement, values: list[Any]) -> None:
-    """Insert the rows that lie one behind another in *values*, and empty it."""
-    head, row, width, at_once = statement
-    start, left = 0, len(values) // width
-    while left:
-        # Powers of two: few different statements, so that all of them stay prepared.
-        rows = min(at_once, 1 << (left.bit_length() - 1))
-        db.execute(head + ",".join([row] * rows), values[start : start + rows * width])
-        start, left = start + rows * width, left - rows
-    values.clear()
 
 
 def add_to_count(db: apsw.Connection, number: int) -> None:

@@ -14,6 +14,7 @@ from powermem_cli.stores import (
     sqlite_batch,
     sqlite_counts,
     sqlite_hashes,
+    sqlite_inserts,
     sqlite_keywords,
     sqlite_signatures,
     sqlite_vectors,
@@ -30,7 +31,7 @@ NOW = times.now()
 def small(request, monkeypatch):
     """Everything happens among a hundred memories that else would among many thousands. Whether vectors are held."""
     monkeypatch.setattr(sqlite_vectors, "ASKED_OFTEN", 0 if request.param == "held" else 10**9)
-    monkeypatch.setattr(sqlite_batch, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_inserts, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_hashes, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_batch, "WORTH_PACKING_ANEW", 16)
     monkeypatch.setattr(sqlite_signatures, "ROWS_IN_A_PACK", 16)

@@ -9,7 +9,7 @@ import pytest
 from powermem_cli.filters import All, AnyOf, Not, Test as Comparison
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_batch, sqlite_keywords, sqlite_signatures
+from powermem_cli.stores import sqlite_inserts, sqlite_keywords, sqlite_signatures
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 from powermem_cli.stores.sqlite_packs import checksum_of
@@ -23,7 +23,7 @@ LAST = 1000 * SECOND
 
 @pytest.fixture
 async def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite_batch, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_inserts, "PACKED_AT", 8)
     store = SqliteStore(str(tmp_path / "s.db"))
     await store.open("test")
     yield store

@@ -9,7 +9,7 @@ from powermem_cli import times
 from powermem_cli.errors import StoreCorrupt
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_batch, sqlite_signatures, sqlite_vectors
+from powermem_cli.stores import sqlite_batch, sqlite_inserts, sqlite_signatures, sqlite_vectors
 from powermem_cli.stores.base import EVERYTHING, Insert, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 from powermem_cli.terms import distinct_terms
@@ -21,7 +21,7 @@ NOW = times.now()
 
 @pytest.fixture
 async def store(tmp_path, monkeypatch):
-    monkeypatch.setattr(sqlite_batch, "PACKED_AT", 8)
+    monkeypatch.setattr(sqlite_inserts, "PACKED_AT", 8)
     monkeypatch.setattr(sqlite_vectors, "ASKED_OFTEN", 1)
     store = SqliteStore(str(tmp_path / "s.db"))
     await store.open("test")
