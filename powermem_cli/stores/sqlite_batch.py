@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from itertools import islice, repeat
 from typing import Any, Final, TypeVar
 
@@ -49,6 +49,7 @@ WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
 FEW_AT_ONCE: Final = 8  # records of a block: of fewer, one by one takes less time
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 
 class Batch:
@@ -79,8 +80,9 @@ class Batch:
         """Of the ids that come with an Insert, those that are taken; None as below."""
         self._repeats = self._stored_repeats(inserts) if inserts_only else None
         """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
-        self._dubious = self._not_new(keys, inserts)
-        """Keys and digests that a record of a block may have and yet not be new."""
+        self._keys_not_new = {*self._ledger, *_repeated(keys)}
+        self._texts_not_new = self._known_or_twice(inserts)
+        """Digest → the scopes that know it, or have it more than once in this batch: a later one must see the earlier."""
 
     def run(self) -> list[Applied]:
         results = [
@@ -134,19 +136,35 @@ class Batch:
         """The places of those records that may not be new, or say what is known."""
         if self._repeats is None:
             return range(len(block))
-        dubious = self._dubious
-        if not dubious:
+        keys, where, of = self._keys_not_new, self._texts_not_new, block.columns
+        if not keys and not where:
             return ()
-        pairs = enumerate(zip(block.columns.keys, block.columns.digests, strict=True))
-        return [place for place, (key, digests) in pairs if key in dubious or not dubious.isdisjoint(digests)]
+        return [
+            place
+            for place, (key, digests, scope) in enumerate(zip(of.keys, of.digests, of.scopes, strict=True))
+            if key in keys
+            or (
+                not where.keys().isdisjoint(digests)
+                and any(self._numbers.of_scope(scope) in where.get(digest, ()) for digest in digests)
+            )
+        ]
 
-    def _not_new(self, keys: Sequence[bytes], inserts: Sequence[Change]) -> set[bytes]:
-        """What is stored, and what comes more than once in this batch: a later one must see the earlier."""
-        if self._repeats is None:
-            return set()
-        digests = [digest for write in self._blocks for digest in flat(write.block.columns.digests)]
-        digests += [change.digest for change in inserts if isinstance(change, Insert)]
-        return {*self._ledger, *_repeated(keys), *_repeated(digests), *[digest for digest, _ in self._repeats]}
+    def _known_or_twice(self, inserts: Sequence[Change]) -> dict[bytes, set[ScopeNumbers]]:
+        where = defaultdict[bytes, set[ScopeNumbers]](set)
+        if self._repeats is not None:
+            for digest, whose in self._repeats:
+                where[digest].add(whose)
+            said = [(change.digest, change.scope) for change in inserts if isinstance(change, Insert)]
+            for write in self._blocks:
+                of = write.block.columns
+                said += [
+                    (digest, scope) for digests, scope in zip(of.digests, of.scopes, strict=True) for digest in digests
+                ]
+            twice = {*_repeated([digest for digest, _ in said])}
+            pairs = [(digest, self._numbers.of_scope(scope)) for digest, scope in said if digest in twice]
+            for digest, whose in _repeated(pairs):
+                where[digest].add(whose)
+        return where
 
     @property
     def _blocks(self) -> list[BlockWrite]:
@@ -395,11 +413,11 @@ def _keys_of(write: Write | BlockWrite) -> Sequence[bytes]:
     return () if write.ledger is None else (write.ledger.key,)
 
 
-def _repeated(hashes: Sequence[bytes]) -> list[bytes]:
+def _repeated(some: Sequence[K]) -> list[K]:
     """Those that are there more than once."""
-    if len({*hashes}) == len(hashes):
+    if len({*some}) == len(some):
         return []
-    return [hash for hash, times in Counter(hashes).items() if times > 1]
+    return [one for one, times in Counter(some).items() if times > 1]
 
 
 def _spread(column: Sequence[T], sizes: Sequence[int]) -> Sequence[T]:
