@@ -206,7 +206,7 @@ class SqliteStore:
 
     async def optimize(self) -> bool:
         """Pack anew what came in many small packs, or from an older program; and merge the parts of the full text."""
-        from powermem_cli.stores.sqlite_scrub import drop_from_indexes, lacks_times  # noqa: PLC0415 - no other needs it
+        from powermem_cli.stores.sqlite_scrub import drop_from_indexes, has_older_packs  # noqa: PLC0415 - no other needs it
 
         def work(db: apsw.Connection) -> bool:
             memories = meta_number(db, "memories")
@@ -214,7 +214,7 @@ class SqliteStore:
             vectors = count(db, "SELECT count(*) FROM signatures", ())
             hashes = count(db, "SELECT count(*) FROM hashes", ())
             few = vectors <= _few_packs(memories) and hashes <= _few_packs(memories) + _few_packs(records)
-            if few and not lacks_times(db):
+            if few and not has_older_packs(db):
                 return False
             drop_from_indexes(db)
             return True

@@ -48,6 +48,7 @@ WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
 
 FEW_AT_ONCE: Final = 8  # records of a block: of fewer, one by one takes less time
 
+Text = tuple[bytes, ScopeNumbers, bool]  # digest, and whether it is added only where nobody says so yet
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -78,10 +79,11 @@ class Batch:
         inserts_only = all(isinstance(change, Insert) for change in inserts)
         self._held = self._stored_ids(inserts) if inserts_only else None
         """Of the ids that come with an Insert, those that are taken; None as below."""
-        self._repeats = self._stored_repeats(inserts) if inserts_only else None
+        texts = self._texts_of(inserts) if inserts_only else []
+        self._repeats = self._stored_repeats(texts) if inserts_only else None
         """(digest, scope) → id of what is stored or about to be; None: changing under our hands, so ask each time."""
         self._keys_not_new = {*self._ledger, *_repeated(keys)}
-        self._texts_not_new = self._known_or_twice(inserts)
+        self._texts_not_new = self._known_or_twice(texts)
         """Digest → the scopes that know it, or have it more than once in this batch: a later one must see the earlier."""
 
     def run(self) -> list[Applied]:
@@ -149,22 +151,22 @@ class Batch:
             )
         ]
 
-    def _known_or_twice(self, inserts: Sequence[Change]) -> dict[bytes, set[ScopeNumbers]]:
+    def _known_or_twice(self, texts: Sequence[Text]) -> dict[bytes, set[ScopeNumbers]]:
         where = defaultdict[bytes, set[ScopeNumbers]](set)
-        if self._repeats is not None:
-            for digest, whose in self._repeats:
-                where[digest].add(whose)
-            said = [(change.digest, change.scope) for change in inserts if isinstance(change, Insert)]
-            for write in self._blocks:
-                of = write.block.columns
-                said += [
-                    (digest, scope) for digests, scope in zip(of.digests, of.scopes, strict=True) for digest in digests
-                ]
-            twice = {*_repeated([digest for digest, _ in said])}
-            pairs = [(digest, self._numbers.of_scope(scope)) for digest, scope in said if digest in twice]
-            for digest, whose in _repeated(pairs):
-                where[digest].add(whose)
+        twice = {*_repeated([digest for digest, _, _ in texts])}
+        again = _repeated([(digest, whose) for digest, whose, _ in texts if digest in twice])
+        for digest, whose in (*(self._repeats or ()), *again):
+            where[digest].add(whose)
         return where
+
+    def _texts_of(self, inserts: Sequence[Change]) -> list[Text]:
+        scoped = self._numbers.of_scope
+        texts = [(new.digest, scoped(new.scope), new.unless_known) for new in inserts if isinstance(new, Insert)]
+        for write in self._blocks:
+            of = write.block.columns
+            columns = zip(of.digests, map(scoped, of.scopes), of.unless_known, strict=True)
+            texts += [(digest, whose, unless_known) for digests, whose, unless_known in columns for digest in digests]
+        return texts
 
     @property
     def _blocks(self) -> list[BlockWrite]:
@@ -235,9 +237,9 @@ class Batch:
         found = self._in_scope(change.id, change.scope)
         if found is None:
             return "NONE", 0
-        if change.unless_known and self._has_twin(change):
+        whose, created_at, stored = found
+        if change.unless_known and change.digest is not None and self._has_twin(change.id, change.digest, whose):
             return self._delete(Delete(change.id, change.scope))
-        user, created_at, stored = found
         metadata = stored
         if change.metadata is not None:
             merged = {**metadata_of(change.id, stored), **change.metadata}
@@ -259,14 +261,16 @@ class Batch:
             )
             if change.digest is not None:
                 self._said.setdefault(change.digest, []).append(change.id)
-                self._inserts.digest(change.id, change.digest)
+                self._inserts.digest(change.id, whose, change.digest)
             self._db.execute("DELETE FROM words WHERE rowid = ?", (change.id,))
-            self._db.execute("INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, user)))
+            self._db.execute(
+                "INSERT INTO words (rowid, terms) VALUES (?, ?)", (change.id, indexed_terms(terms, whose[0]))
+            )
         if change.vector is not None:
             for table in ("embeddings", "unpacked"):
                 self._db.execute(f"DELETE FROM {table} WHERE id = ?", (change.id,))
             self._outdated.append((change.id,))
-            self._inserts.vector(change.id, user, created_at, change.vector)
+            self._inserts.vector(change.id, whose[0], created_at, change.vector)
             self._inserts.write_memories()
         return "UPDATE", change.id
 
@@ -288,27 +292,25 @@ class Batch:
             FROM memories WHERE id = ? AND text IS NOT ?"""
         self._db.execute(sql, (number, event, at, id, unless))
 
-    def _has_twin(self, change: Update) -> bool:
+    def _has_twin(self, id: int, digest: bytes, whose: ScopeNumbers) -> bool:
         """Whether another memory of the same scope says already what this one shall."""
-        if change.digest is None:
-            return False
         self._flush()
-        sql = """SELECT count(*) FROM memories own JOIN memories m ON m.digest = ? AND m.id != own.id
-            AND m.user IS own.user AND m.agent IS own.agent AND m.run IS own.run
-            AND (m.expires_at IS NULL OR m.expires_at > ?) WHERE own.id = ? AND m.id IN (SELECT value FROM carray(?))"""
-        holding = self._holding(change.digest)
-        return bool(count(self._db, sql, (change.digest, times.now(), change.id, holding)))
+        sql = f"SELECT count(*) FROM memories m WHERE {_SAYS} AND m.id != ? AND (expires_at IS NULL OR expires_at > ?)"
+        return bool(count(self._db, sql, (*self._saying(digest, whose), id, times.now())))
 
-    def _holding(self, digest: bytes) -> Any:
-        """Which memories may have this digest, for `carray(?)`."""
-        return listed([*self._finder.holding(self._db, [digest]), *self._said.get(digest, ())])
+    def _saying(self, digest: bytes, whose: ScopeNumbers) -> Sequence[Any]:
+        """The values of _SAYS."""
+        ids = [*self._finder.holding(self._db, [digest], [whose]), *self._said.get(digest, ())]
+        return listed(ids), digest, *whose
 
-    def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[int | None, int, str | None] | None:
-        """The user's number, time and metadata (JSON) of a memory that this scope may change."""
+    def _in_scope(self, id: int, scope: Scope, *, expired: bool = False) -> tuple[ScopeNumbers, int, str | None] | None:
+        """Whose it is, the time and the metadata (JSON) of a memory that this scope may change."""
         condition, values = compile_where(Where(scope), expired=expired)
-        sql = f"SELECT m.user, m.created_at, json(m.metadata) FROM memories m WHERE m.id = ? AND {condition}"
-        row: tuple[int | None, int, str | None] | None = next(iter(self._db.execute(sql, (id, *values))), None)
-        return row
+        sql = f"SELECT user, agent, run, created_at, json(metadata) FROM memories m WHERE m.id = ? AND {condition}"
+        for user, agent, run, created_at, metadata in self._db.execute(sql, (id, *values)):
+            whose: Any = user, agent, run
+            return whose, created_at, metadata
+        return None
 
     def _note(
         self, ledger: Ledger, old: LedgerRow | None, changes: Sequence[Change], events: Sequence[tuple[Event, int]]
@@ -355,15 +357,11 @@ class Batch:
             )
         )
 
-    def _stored_repeats(self, inserts: Sequence[Change]) -> dict[tuple[bytes, ScopeNumbers], int]:
-        said = {change.digest for change in inserts if isinstance(change, Insert) and change.unless_known}
-        for write in self._blocks:
-            of = write.block.columns
-            said.update(*[some for some, unless in zip(of.digests, of.unless_known, strict=True) if unless])
-        digests = [*said]
+    def _stored_repeats(self, texts: Sequence[Text]) -> dict[tuple[bytes, ScopeNumbers], int]:
+        said = [(digest, whose) for digest, whose, unless_known in texts if unless_known]
         found: dict[tuple[bytes, ScopeNumbers], int] = {}
         now = times.now()
-        for marks, some in in_chunks(self._finder.holding(self._db, digests)):
+        for marks, some in in_chunks(self._finder.holding(self._db, *zip(*said, strict=True)) if said else ()):
             sql = f"""SELECT digest, user, agent, run, min(id) FROM memories
                 WHERE id IN ({marks}) AND (expires_at IS NULL OR expires_at > ?) GROUP BY 1, 2, 3, 4"""
             rows: Any = self._db.execute(sql, (*some, now))
@@ -377,10 +375,8 @@ class Batch:
             return self._repeats.get((digest, numbers))
         self._flush()
         condition, values = compile_where(Where(filter=among))
-        sql = f"""SELECT min(m.id) FROM memories m
-            WHERE m.id IN (SELECT value FROM carray(?)) AND m.digest = ?
-            AND m.user IS ? AND m.agent IS ? AND m.run IS ? AND {condition}"""
-        row: Any = next(self._db.execute(sql, (self._holding(digest), digest, *numbers, *values)))
+        sql = f"SELECT min(m.id) FROM memories m WHERE {_SAYS} AND {condition}"
+        row: Any = next(self._db.execute(sql, (*self._saying(digest, numbers), *values)))
         return None if row[0] is None else int(row[0])
 
     def _stored_ids(self, inserts: Sequence[Change]) -> set[int]:
@@ -427,6 +423,8 @@ def _spread(column: Sequence[T], sizes: Sequence[int]) -> Sequence[T]:
     return [value for value, size in zip(column, sizes, strict=True) for _ in range(size)]
 
 
+_SAYS = """m.id IN (SELECT value FROM carray(?)) AND m.digest = ?
+    AND m.user IS ? AND m.agent IS ? AND m.run IS ?"""
 _LEDGER_AGAIN = """UPDATE ledger SET key = ?, content = ?, status = ?, memory_ids = ?, tries = ?, job = ?, at = ?
     WHERE number = ?"""
 

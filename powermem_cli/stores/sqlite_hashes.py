@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from powermem_cli.stores.sqlite_filter import Filter
+from powermem_cli.stores.sqlite_numbers import ScopeNumbers
 from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER, Packs, checksum_of
 from powermem_cli.stores.sqlite_rows import count, in_chunks
 from powermem_cli.stores.sqlite_runs import Run, Runs, rows_in
@@ -27,6 +28,7 @@ HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
 DAMAGED: Final = "a pack of hashes is not as it was written"
 HASH_BYTES: Final = 16  # of which 8 are packed, and all of them compared by whoever reads the row
 ENDS: Final = (1 << 18) - 1  # bits of a hash that are looked up first
+SPREAD: Final = np.int64(-0x61C8864680B583EB)  # odd, and without a pattern: neighbours come far apart in all bits
 READ_FOR_EACH: Final = 512  # packed hashes that are read again for each one asked for: a tenth of what a record takes
 READ_AGAIN: Final = 8  # times: as long takes it to read and sort them all, and to hold them
 
@@ -47,18 +49,33 @@ class Hashes(Packs):
         self._asked, self._read = dict.fromkeys(FLIPPED, 0), dict.fromkeys(FLIPPED, 0)
         super().__init__()
 
-    def find(self, db: apsw.Connection, kind: int, wanted: Sequence[bytes]) -> list[int]:
-        """The rows that any of these hashes (16 bytes each) may lead to."""
-        if not wanted:
+    @staticmethod
+    def of_keys(keys: Sequence[bytes]) -> Integers:
+        """What is packed of them, each of 16 bytes."""
+        return np.frombuffer(b"".join(keys), "<i8").reshape(-1, HASH_BYTES // 8)[:, 0]
+
+    @staticmethod
+    def of_texts(digests: Sequence[bytes], whose: Sequence[ScopeNumbers]) -> Integers:
+        """What is packed of the digests of texts: in its scope alone a text is known again, and what thousands of people
+        say would lead to thousands of rows.
+        """
+        scopes = np.fromiter((number or 0 for one in whose for number in one), np.int64, 3 * len(whose)).reshape(-1, 3)
+        mixed = np.zeros(len(whose), np.int64)
+        for column in scopes.T:
+            mixed = (mixed + column) * SPREAD
+        return Hashes.of_keys(digests) ^ mixed
+
+    def find(self, db: apsw.Connection, kind: int, wanted: Integers) -> list[int]:
+        """The rows that any of these hashes, as `of_keys` or `of_texts` make them, may lead to."""
+        if not len(wanted):
             return []
-        numbers = _numbers(wanted)
         with self._lock:
             self._refresh(db)
-            known = self._not_new(kind, numbers)
-            runs = self._held(db, kind, len(numbers), len(known))
+            known = self._not_new(kind, wanted)
+            runs = self._held(db, kind, len(wanted), len(known))
         found = set(_read_again(db, kind, known)) if runs is None else rows_in(runs, known)
         if next(iter(db.execute("SELECT 1 FROM unpacked_hashes LIMIT 1")), None):
-            for marks, some in in_chunks(numbers.tolist()):
+            for marks, some in in_chunks(wanted.tolist()):
                 sql = f"SELECT led_to FROM unpacked_hashes WHERE kind = ? AND hash IN ({marks})"
                 found.update(row for (row,) in db.execute(sql, (kind, *some)))
             if not all(isinstance(row, int) for row in found):
@@ -66,15 +83,15 @@ class Hashes(Packs):
         return sorted(found)
 
     @staticmethod
-    def keep_all(db: apsw.Connection, kind: int, hashes: Sequence[bytes], rows: Sequence[int]) -> None:
+    def keep_all(db: apsw.Connection, kind: int, hashes: Integers, rows: Sequence[int]) -> None:
         """Let these hashes lead to these rows: many become a pack, few wait until they are many.
 
         In the transaction that writes the rows, and after all of its `find`.
         """
         if len(hashes) >= PACKED_AT:
-            _pack(db, kind, _numbers(hashes), rows)
+            _pack(db, kind, hashes, rows)
             return
-        new = zip(_numbers(hashes).tolist(), rows, strict=True)
+        new = zip(hashes.tolist(), rows, strict=True)
         db.executemany("INSERT OR IGNORE INTO unpacked_hashes VALUES (?, ?, ?)", [(kind, *pair) for pair in new])
         if count(db, "SELECT count(*) FROM unpacked_hashes WHERE kind = ?", (kind,)) >= PACKED_AT:
             waiting: Any = list(db.execute("SELECT hash, led_to FROM unpacked_hashes WHERE kind = ?", (kind,)))
@@ -107,6 +124,8 @@ class Hashes(Packs):
 
     def _take(self, _db: apsw.Connection, values: Sequence[Any]) -> None:
         kind, hashes, rows = values
+        if kind not in FLIPPED:  # from an older program, that had the store open when a newer one packed it anew
+            return
         numbers, led_to = _unpacked(hashes), _unpacked(rows)
         if len(numbers) != len(led_to):
             raise apsw.CorruptError(DAMAGED)
@@ -142,20 +161,23 @@ def _unpacked(blob: Any) -> Integers:
     return np.frombuffer(blob, "<i8")
 
 
-def _numbers(hashes: Sequence[bytes]) -> Integers:
-    return np.frombuffer(b"".join(hashes), "<i8").reshape(-1, HASH_BYTES // 8)[:, 0]
-
-
 def pack_anew(db: apsw.Connection) -> None:
     """Pack the hashes of every row there is, whatever was packed before."""
     db.execute("DELETE FROM hashes; DELETE FROM unpacked_hashes")
-    for kind, sql in ((LEDGER, "SELECT key, number FROM ledger"), (DIGESTS, "SELECT digest, id FROM memories")):
+    for kind, sql in (
+        (LEDGER, "SELECT number, key FROM ledger"),
+        (DIGESTS, "SELECT id, digest, user, agent, run FROM memories"),
+    ):
         rows = db.execute(sql)
         while some := list(islice(rows, HASHES_IN_A_PACK)):
-            hashes, led_to = zip(*some, strict=True)
-            if not all(isinstance(hash, bytes) and len(hash) == HASH_BYTES for hash in hashes):
+            if not all(isinstance(hash, bytes) and len(hash) == HASH_BYTES for _, hash, *_ in some):
                 raise apsw.CorruptError("a key of the ledger or a digest is not as it was written")
-            _pack(db, kind, _numbers(hashes), led_to)
+            led_to, hashes, *whose = zip(*some, strict=True)
+            try:
+                packed = Hashes.of_texts(hashes, [*zip(*whose, strict=True)]) if whose else Hashes.of_keys(hashes)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise apsw.CorruptError("whose a memory is has been changed") from error
+            _pack(db, kind, packed, led_to)
 
 
 def _pack(db: apsw.Connection, kind: int, hashes: Integers | Sequence[int], rows: Sequence[int]) -> None:

@@ -46,6 +46,7 @@ class Inserts:
         self._vectors: list[tuple[int, int | None, int, Vector]] = []  # id, user, when it was made
         self._words: list[Any] = []
         self._digests: list[bytes] = []
+        self._whose: list[ScopeNumbers] = []
         self._ids: list[int] = []
         """Of the memories with those digests."""
         self._records: list[Any] = []
@@ -69,6 +70,7 @@ class Inserts:
             note_bare(self._db)
         self._words += chain.from_iterable(zip(new.ids, map(indexed_terms, new.terms, users), strict=True))
         self._digests += new.digests
+        self._whose += new.whose
         self._ids += new.ids
 
     def vector(self, id: int, user: int | None, created_at: int, vector: Vector) -> None:
@@ -78,9 +80,10 @@ class Inserts:
         else:
             note_bare(self._db)
 
-    def digest(self, id: int, digest: bytes) -> None:
+    def digest(self, id: int, whose: ScopeNumbers, digest: bytes) -> None:
         """Find a memory by what it says now, too."""
         self._digests.append(digest)
+        self._whose.append(whose)
         self._ids.append(id)
 
     def ledger(self, keys: Sequence[bytes], *columns: Iterable[Any]) -> None:
@@ -109,7 +112,7 @@ class Inserts:
         _insert(self._db, _LEDGER, self._records)
         first = self._first_number
         self._finder.keep_keys(self._db, self._keys, range(first, first + len(self._keys)))
-        self._finder.keep_digests(self._db, self._digests, self._ids)
+        self._finder.keep_digests(self._db, self._digests, self._whose, self._ids)
 
     def _write_signs(self, vectors: Sequence[tuple[int, int | None, int, Vector]]) -> None:
         """Many at once become a pack; those that come one by one wait until they are many."""

@@ -13,7 +13,7 @@ import apsw
 from powermem_cli.stores.sqlite_rows import meta_number
 
 LEDGER: Final = 0  # hashes that are keys of the ledger lead to ledger.number,
-DIGESTS: Final = 1  # digests of texts to memories.id
+DIGESTS: Final = 2  # digests of texts, each in its scope, to memories.id; of kind 1, they stood there without it
 
 
 class Packs(ABC):

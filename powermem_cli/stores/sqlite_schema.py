@@ -12,7 +12,8 @@ from powermem_cli.errors import StoreCorrupt, StoreError, StoreMissing
 from powermem_cli.stores.sqlite_rows import whose_mark
 
 APPLICATION_ID: Final = 0x504D454D  # "PMEM": how a database of ours is told from any other
-PACKS_SINCE: Final = 4  # schema version of which packs are as they are now
+PACKS_SINCE: Final = 4  # schema version of which packs of signs are as they are now
+HASHES_SINCE: Final = 5  # and those of hashes
 WHOSE_SINCE: Final = 3
 
 _VERSION_1: Final = """
@@ -113,7 +114,11 @@ _VERSION_4: Final = """
 ALTER TABLE signatures ADD COLUMN times BLOB NOT NULL DEFAULT x'';
 """
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5: Final = """
+-- Of kind 2, not 1, hashes are of digests with whose they are. What is packed is made anew, below.
+"""
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """MIGRATIONS[n] takes a store from version n to n + 1. What is released is never edited, only added to."""
 
 
@@ -132,6 +137,8 @@ def prepare(connection: apsw.Connection, path: Path) -> None:
             _mark_whose(connection)
         if 0 < version < PACKS_SINCE:
             pack_everything(connection)
+        elif 0 < version < HASHES_SINCE:
+            _pack_hashes(connection)
         if version == 0:
             connection.execute("INSERT INTO meta VALUES ('store_id', ?)", (uuid.uuid4().hex,))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -150,9 +157,15 @@ def _mark_whose(connection: apsw.Connection) -> None:
 
 def pack_everything(connection: apsw.Connection) -> None:
     """Pack anew what is kept in packs, after which most of it is true."""
-    from powermem_cli.stores import sqlite_hashes, sqlite_packs, sqlite_signatures  # noqa: PLC0415 - they load numpy
+    from powermem_cli.stores import sqlite_signatures  # noqa: PLC0415 - it loads numpy
 
     sqlite_signatures.pack_anew(connection)
+    _pack_hashes(connection)
+
+
+def _pack_hashes(connection: apsw.Connection) -> None:
+    from powermem_cli.stores import sqlite_hashes, sqlite_packs  # noqa: PLC0415 - they load numpy
+
     sqlite_hashes.pack_anew(connection)
     sqlite_packs.were_packed_anew(connection)
 

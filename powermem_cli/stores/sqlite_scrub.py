@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import apsw
 
+from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER
 from powermem_cli.stores.sqlite_schema import pack_everything
 
 
@@ -13,10 +14,14 @@ def drop_from_indexes(db: apsw.Connection) -> None:
     pack_everything(db)
 
 
-def lacks_times(db: apsw.Connection) -> bool:
-    """Whether an older program wrote packs of signs, which had the store open when it became one of the fourth schema."""
-    packs = db.execute("SELECT 1 FROM signatures WHERE length(times) != length(users) LIMIT 1")
-    return next(packs, None) is not None
+def has_older_packs(db: apsw.Connection) -> bool:
+    """Whether an older program wrote some, which had the store open when a newer one brought it up to date."""
+    packs = db.execute(
+        """SELECT EXISTS (SELECT 1 FROM signatures WHERE length(times) != length(users))
+        OR EXISTS (SELECT 1 FROM hashes WHERE kind NOT IN (?, ?))""",
+        (LEDGER, DIGESTS),
+    )
+    return bool(next(packs)[0])
 
 
 def rebuild(db: apsw.Connection) -> None:

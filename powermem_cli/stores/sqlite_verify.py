@@ -188,10 +188,11 @@ def _found_again(db: apsw.Connection) -> Iterator[str]:
     while some := [(number, key) for number, key in islice(rows, HASHES_AT_ONCE) if _is_hash(key)]:
         found = {number for number, _ in finder.ledger(db, [key for _, key in some]).values()}
         yield from (f"ledger row {_named(key)}: its hash does not lead to it" for n, key in some if n not in found)
-    rows = db.execute("SELECT id, digest FROM memories")
-    while some := [(id, stored) for id, stored in islice(rows, HASHES_AT_ONCE) if _is_hash(stored)]:
-        held = {*finder.holding(db, [stored for _, stored in some])}
-        yield from (f"memory {id}: its hash does not lead to it" for id, _ in some if id not in held)
+    rows = db.execute("SELECT id, digest, user, agent, run FROM memories")
+    while some := [row for row in islice(rows, HASHES_AT_ONCE) if _is_hash(row[1]) and _is_whose(row[2:])]:
+        ids, digests, *whose = zip(*some, strict=True)
+        held = {*finder.holding(db, digests, [*zip(*whose, strict=True)])}
+        yield from (f"memory {id}: its hash does not lead to it" for id in ids if id not in held)
 
 
 def _named(key: object) -> object:
@@ -200,6 +201,10 @@ def _named(key: object) -> object:
 
 def _is_hash(value: object) -> bool:
     return isinstance(value, bytes) and len(value) == 16
+
+
+def _is_whose(values: Iterable[object]) -> bool:
+    return all(value is None or isinstance(value, int) for value in values)
 
 
 def _are_ids(raw: bytes | None) -> bool:

@@ -69,7 +69,7 @@ FIRST = "(SELECT min(id) FROM memories)"
         (f"UPDATE words_docsize SET sz = 'two' WHERE id = {FIRST}", "the number of a memory's words is none"),
         ("DELETE FROM unpacked", "the signs of its vector are missing"),
         ("UPDATE unpacked SET vector = 1", "its vector is not the one"),
-        ("DELETE FROM unpacked_hashes WHERE kind = 1", "its hash does not lead to it"),
+        ("DELETE FROM unpacked_hashes WHERE kind = 2", "its hash does not lead to it"),
         (PACK, "a row of hashes is not as it was written"),
         (f"UPDATE embeddings SET vector = zeroblob(1024) WHERE id = {FIRST}", "its vector is not the one"),
         (f"UPDATE embeddings SET vector = zeroblob(1023) WHERE id = {FIRST}", "has not the 256 dimensions"),

@@ -241,7 +241,7 @@ class TestRestoring:
         assert (memory.id, memory.created_at, memory.updated_at) == (5, CREATED, CREATED + 9)
 
 
-SCHEMA = {"sqlite": 4, "postgres": 2, "oceanbase": 2}
+SCHEMA = {"sqlite": 5, "postgres": 2, "oceanbase": 2}
 
 
 class TestDescribing:

@@ -4,13 +4,14 @@ import asyncio
 import random
 
 import apsw
+import numpy as np
 import pytest
 
 from powermem_cli import times
 from powermem_cli.errors import InvariantError, StoreCorrupt, StoreError
 from powermem_cli.identity import digest
 from powermem_cli.model import Scope
-from powermem_cli.stores import sqlite_batch, sqlite_filter, sqlite_hashes, sqlite_packs
+from powermem_cli.stores import sqlite_batch, sqlite_filter, sqlite_finder, sqlite_hashes, sqlite_packs
 from powermem_cli.stores.base import EVERYTHING, Delete, Insert, Ledger, LedgerRow, Update, Where, Write
 from powermem_cli.stores.sqlite import SqliteStore
 from powermem_cli.stores.sqlite_hashes import Hashes
@@ -233,9 +234,9 @@ def pair(tmp_path):
 
 
 def keep(db, numbers, kind=LEDGER):
-    keys = [digest(str(number)) for number in numbers]
-    Hashes.keep_all(db, kind, keys, numbers)
-    return keys
+    hashes = Hashes.of_keys([digest(str(number)) for number in numbers])
+    Hashes.keep_all(db, kind, hashes, numbers)
+    return hashes
 
 
 def packs_read(db, look):
@@ -251,8 +252,8 @@ def test_packs_are_not_read_for_what_is_new(pair):
     db, hashes = pair[0], Hashes()
     known = keep(db, range(1, 20_000))
     assert packs_read(db, lambda: hashes.find(db, LEDGER, known)) == 1
-    new = [digest(f"new {number}") for number in range(300)]
-    assert packs_read(db, lambda: [hashes.find(db, LEDGER, [one]) for one in new]) == 0
+    new = Hashes.of_keys([digest(f"new {number}") for number in range(300)])
+    assert packs_read(db, lambda: [hashes.find(db, LEDGER, new[i : i + 1]) for i in range(300)]) == 0
     assert packs_read(db, lambda: hashes.find(db, DIGESTS, known[:300])) == 0
 
 
@@ -262,8 +263,8 @@ def test_what_is_asked_for_again_and_again_is_held(pair):
     looks = [packs_read(db, lambda: hashes.find(db, LEDGER, known[:1])) for _ in range(20)]
     assert looks == [1] * sum(looks) + [0] * (20 - sum(looks))
     assert 7 < sum(looks) < 12
-    known += keep(db, range(20_000, 20_400))
-    assert hashes.find(db, LEDGER, known[-300:]) == [*range(20_100, 20_400)]
+    later = keep(db, range(20_000, 20_400))
+    assert hashes.find(db, LEDGER, later[-300:]) == [*range(20_100, 20_400)]
     assert hashes.find(db, DIGESTS, known) == []
 
 
@@ -281,9 +282,9 @@ def test_what_a_transaction_that_began_earlier_holds_is_not_all(pair, monkeypatc
     reading.execute("BEGIN")
     assert hashes.find(reading, LEDGER, first[:1]) == [1]
     later = keep(writing, range(400, 800))
-    assert hashes.find(writing, LEDGER, [digest("new")]) == []
+    assert hashes.find(writing, LEDGER, Hashes.of_keys([digest("new")])) == []
     assert packs_read(reading, lambda: hashes.find(reading, LEDGER, first[:1])) == 0  # it holds what it sees
-    assert hashes.find(writing, LEDGER, [*first, *later]) == [*range(1, 800)]
+    assert hashes.find(writing, LEDGER, np.concatenate([first, later])) == [*range(1, 800)]
 
 
 @pytest.mark.parametrize("damage", ["hashes = x'00'", "hashes = 'text'", "led_to = NULL", "led_to = zeroblob(3192)"])
@@ -300,4 +301,44 @@ def test_a_pack_may_not_be_cut():
     db = connected(":memory:")
     sqlite_hashes.Hashes.keep(db, 0, bytes(16), bytes(8))
     with pytest.raises(apsw.CorruptError):
-        sqlite_hashes.Hashes().find(db, 0, [bytes(16)])
+        sqlite_hashes.Hashes().find(db, 0, np.zeros(1, np.int64))
+
+
+def packed_as_in_the_fourth_version(db):
+    """The digests of texts without whose they are."""
+    db.execute("DELETE FROM hashes WHERE kind = 2; DELETE FROM unpacked_hashes WHERE kind = 2")
+    rows = db.execute("SELECT digest, id FROM memories").fetchall()
+    digests, ids = zip(*rows, strict=True)
+    Hashes.keep_all(db, 1, Hashes.of_keys(digests), ids)
+
+
+async def test_a_store_of_the_fourth_version_knows_what_it_knew(stores):
+    await stores[0].apply([write(f"k{i}", f"text {i}") for i in range(30)])
+    await stores[0]._writing.run(packed_as_in_the_fourth_version)
+    await stores[0]._writing.run(lambda db: db.execute("PRAGMA user_version = 4").fetchall())
+    later = SqliteStore(str(stores[0].path))
+    await later.open("test")
+    applied = await later.apply([write(f"l{i}", f"text {i}", unless_known=True) for i in range(31)])
+    assert [result.events[0][0] for result in applied] == [*(["NONE"] * 30), "ADD"]
+    assert (await later.describe())["schema"] == 5
+    await later.close()
+
+
+async def test_hashes_that_an_older_program_added_meanwhile_are_told_and_mended(stores):
+    await stores[0].apply([write(f"k{i}", f"text {i}") for i in range(30)])
+    await stores[0]._writing.run(packed_as_in_the_fourth_version)
+    assert "its hash does not lead to it" in (await stores[1].verify())[0]
+    assert await stores[1].optimize()
+    assert not await stores[1].optimize()
+    (result,) = await stores[1].apply([write("l", "text 7", unless_known=True)])
+    assert result.events[0][0] == "NONE"
+
+
+async def test_what_thousands_say_leads_to_ones_own(stores):
+    await stores[0].apply([write(f"k{i}", "thanks", user=f"u{i}") for i in range(300)])
+    ((_, own),) = (await stores[0].apply([write("again", "thanks", user="u7", unless_known=True)]))[0].events
+    whose = await stores[0]._writing.run(
+        lambda db: db.execute("SELECT user, agent, run FROM memories WHERE id = ?", (own,)).fetchone()
+    )
+    finder = sqlite_finder.Finder()
+    assert await stores[0]._writing.run(lambda db: finder.holding(db, [digest("thanks")], [whose])) == [own]
