@@ -116,6 +116,10 @@ ALTER TABLE signatures ADD COLUMN times BLOB NOT NULL DEFAULT x'';
 
 _VERSION_5: Final = """
 -- Of kind 2, not 1, hashes are of digests with whose they are. What is packed is made anew, below.
+
+-- Segments of the full text are merged by eights, not by fours: each word is written anew less often, and at a million
+-- memories 32 segments are searched in the time of 14.
+INSERT INTO words (words, rank) VALUES ('automerge', 8);
 """
 
 MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
