@@ -24,7 +24,7 @@ _BELOW_BLOCK: Final = np.uint64(64 - BLOCK_BITS)
 class Filter:
     """Knows every hash that was added, and takes few others for one of them.
 
-    Hashes are int64 of any shape (n,), all of whose bits are random.
+    Hashes are int64 of shape (n,), all of whose bits are random.
     """
 
     def __init__(self) -> None:
