@@ -114,8 +114,13 @@ class ServerTables(ABC):
         wanted = set(contents)
         statement = self.statement()
         digests = statement.one_of("digest", sorted({digest for digest, _ in wanted}))
+        users = {self.scope_values(scope)[0] for _, scope in wanted}
+        # What thousands of others say ("thanks") is left where it is.
+        whose = ["user_id IS NULL"] if None in users else []
+        whose += [statement.one_of("user_id", sorted(users - {None}))] if users - {None} else []
         sql = f"""SELECT min(id), digest, user_id, agent_id, run_id FROM {self.names.memories}
-            WHERE {digests} AND {statement.where(Where(filter=among))} GROUP BY digest, user_id, agent_id, run_id"""
+            WHERE {digests} AND ({" OR ".join(whose)}) AND {statement.where(Where(filter=among))}
+            GROUP BY digest, user_id, agent_id, run_id"""
         rows = await self.session.rows(sql, statement.values)
         found = {(bytes(digest), self.scope_of(scope)): int(id) for id, digest, *scope in rows}
         return {content: id for content, id in found.items() if content in wanted}

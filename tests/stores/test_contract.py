@@ -234,6 +234,16 @@ class TestRepeats:
         again = await store.apply([Write((fact,)) for fact in facts])
         assert [result.events[0] for result in again] == [("NONE", result.events[0][1]) for result in applied]
 
+    async def test_what_everybody_says_is_kept_once_for_each_of_them(self, store):
+        said = [insert("thanks", id, unless_known=True) for id in (None, *(f"user {n}" for n in range(40)))]
+        first = await add(store, *said[:21])
+        assert len({*first}) == 21
+        applied = await store.apply([Write((one,)) for one in (*reversed(said), *said)])
+        events = [event for result in applied for event in result.events]
+        assert sorted(id for event, id in events if event == "NONE" and id in first) == sorted([*first, *first])
+        assert [event for event, _ in events].count("ADD") == 20
+        assert await store.count(EVERYTHING) == 41
+
     async def test_only_memories_in_among_count(self, store):
         (id,) = await add(store, insert("it rains", "ann", metadata={"kind": "home"}))
         fact = insert("it rains", "ann", metadata={"kind": "work"}, unless_known=True, among=WORK)
