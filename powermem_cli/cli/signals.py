@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
 GRACE: Final = 30.0  # seconds that what is in flight may take after the first Ctrl-C
+SENT_TWICE: Final = (
+    0.2  # seconds within which another is the same one: `timeout` and npm send it to us and to our group
+)
 
 
 class Signals:
@@ -18,6 +22,7 @@ class Signals:
 
     def __init__(self, stop: Callable[[str], None]) -> None:
         self.caught: int | None = None
+        self._caught_at = 0.0
         self._stop = stop
         self._before: dict[int, Any] = {}
 
@@ -38,8 +43,10 @@ class Signals:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if self.caught is not None:
-            self._end()
-        self.caught = number
+            if time.monotonic() - self._caught_at > SENT_TWICE:
+                self._end()
+            return
+        self.caught, self._caught_at = number, time.monotonic()
         self._loop.call_soon_threadsafe(self._begin_to_stop)
 
     def _begin_to_stop(self) -> None:

@@ -45,7 +45,6 @@ from powermem_cli.stores.sqlite_where import compile_where, listed
 from powermem_cli.terms import distinct_terms
 
 WORTH_PACKING_ANEW: Final = 4096  # vectors that are gone
-
 FEW_AT_ONCE: Final = 8  # records of a block: of fewer, one by one takes less time
 
 Text = tuple[bytes, ScopeNumbers, bool]  # digest, and whether it is added only where nobody says so yet

@@ -15,13 +15,12 @@ from typing import Any, ClassVar, Final
 
 import apsw
 import numpy as np
-import numpy.typing as npt
 
 from powermem_cli.stores.sqlite_filter import Filter
 from powermem_cli.stores.sqlite_numbers import ScopeNumbers
 from powermem_cli.stores.sqlite_packs import DIGESTS, LEDGER, Packs, checksum_of
 from powermem_cli.stores.sqlite_rows import count, in_chunks
-from powermem_cli.stores.sqlite_runs import Run, Runs, rows_in
+from powermem_cli.stores.sqlite_runs import Integers, Run, Runs, rows_in
 
 PACKED_AT: Final = 256  # hashes that are worth a pack; so few are kept in a table
 HASHES_IN_A_PACK: Final = 1 << 16  # when all are packed anew
@@ -31,8 +30,6 @@ ENDS: Final = (1 << 18) - 1  # bits of a hash that are looked up first
 SPREAD: Final = np.int64(-0x61C8864680B583EB)  # odd, and without a pattern: neighbours come far apart in all bits
 READ_FOR_EACH: Final = 512  # packed hashes that are read again for each one asked for: a tenth of what a record takes
 READ_AGAIN: Final = 8  # times: as long takes it to read and sort them all, and to hold them
-
-Integers = npt.NDArray[np.int64]
 FLIPPED: Final = {LEDGER: np.int64(0), DIGESTS: np.int64(-1)}  # bits of a hash in the filter, which has those of both
 
 

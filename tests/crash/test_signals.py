@@ -61,6 +61,18 @@ def test_hammering_ctrl_c_ends_it_even_if_nobody_reads_what_it_says(powermem, ta
     assert all_is_there(powermem, talks, said, rest, again.out)
 
 
+def test_one_that_is_sent_twice_at_once_is_one(powermem, talks):
+    """`timeout` sends it to the process and to its group, as a terminal and a wrapper that passes it on do together."""
+    with powermem.started("add", "-f", talks, "--jsonl", stdin=subprocess.DEVNULL) as process:
+        said = listen(process, 100)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        rest, err = end_of(process)
+    assert process.returncode in {-signal.SIGINT, -signal.SIGTERM}  # the system delivers the lower number first
+    assert "stopped: signal; the same command does the rest" in err.decode()
+    assert all_is_there(powermem, talks, said, rest, complete=False)
+
+
 def test_a_pipe_that_has_no_more_to_say_yet_is_left_at_once(powermem):
     with powermem.started("add", "-", "--jsonl") as process:
         for text in ("the first", "the second"):
